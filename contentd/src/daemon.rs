@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What all sessions share: the configuration in force, made ready for use, and the spool budget.
+//!
+//! A session takes the configuration once, at its start; a reload puts a new one in place for later sessions
+//! and never changes the rules of a session that is open. A configuration that is wrong changes nothing.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use common::config::Mistakes;
+use common::net::Stream;
+use ipnet::IpNet;
+
+use crate::config::Settings;
+use crate::pipeline::Pipeline;
+use crate::reinject::Target;
+use crate::spool::Budget;
+use crate::verdict::Policy;
+
+/// One configuration, ready for use.
+#[derive(Debug)]
+pub struct Running {
+    /// As read.
+    pub settings: Settings,
+    /// The stages that look at a message.
+    pub pipeline: Pipeline,
+    /// What follows from findings.
+    pub policy: Policy,
+    /// The next hop.
+    pub target: Target,
+    networks: Vec<IpNet>,
+}
+
+impl Running {
+    fn new(settings: Settings) -> Result<Running, Mistakes> {
+        Ok(Running {
+            pipeline: Pipeline::new(&settings)?,
+            policy: settings.policy(),
+            target: settings.contentd.target(),
+            networks: settings.contentd.networks(),
+            settings,
+        })
+    }
+
+    /// Whether this client may speak to us. UNIX sockets have file permissions for that.
+    pub(crate) fn allows(&self, stream: &Stream) -> bool {
+        match stream {
+            Stream::Unix(_) => true,
+            Stream::Tcp(_) => {
+                stream.peer_ip().is_some_and(|ip| self.networks.iter().any(|network| network.contains(&ip)))
+            }
+        }
+    }
+}
+
+/// The daemon's shared state.
+#[derive(Debug)]
+pub struct Daemon {
+    running: ArcSwap<Running>,
+    pub(crate) budget: Arc<Budget>,
+}
+
+impl Daemon {
+    /// Makes everything ready. Errors: what a stage finds wrong with its settings.
+    pub fn new(settings: Settings) -> Result<Arc<Daemon>, Mistakes> {
+        let budget = Budget::new(settings.contentd.spool_total.0);
+        Ok(Arc::new(Daemon { running: ArcSwap::from_pointee(Running::new(settings)?), budget }))
+    }
+
+    /// The configuration in force.
+    pub fn running(&self) -> Arc<Running> {
+        self.running.load_full()
+    }
+
+    /// Puts a new configuration in force for the sessions to come. Returns the changed keys that take effect
+    /// only at a restart.
+    pub fn replace(&self, settings: Settings) -> Result<Vec<&'static str>, Mistakes> {
+        let old = self.running();
+        let (now, next) = (&old.settings.contentd, &settings.contentd);
+        let changed = [
+            ("contentd.listen", now.listen != next.listen),
+            ("contentd.socket_mode", now.socket_mode != next.socket_mode),
+            ("contentd.socket_group", now.socket_group != next.socket_group),
+            ("contentd.http", now.http != next.http),
+            ("contentd.max_sessions", now.max_sessions != next.max_sessions),
+            ("contentd.drain", now.drain != next.drain),
+            ("log", old.settings.log != settings.log),
+        ];
+        let total = next.spool_total.0;
+        self.running.store(Arc::new(Running::new(settings)?));
+        self.budget.set_limit(total);
+        Ok(changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect())
+    }
+}

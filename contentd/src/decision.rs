@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The record of one message: what was decided, why, what the client was told and how long each stage took.
+//!
+//! One log event and the counters are written from it, at one place. It decides nothing. Field names: docs/logging.md.
+
+use std::time::Duration;
+
+use metrics::{counter, histogram};
+use tokio::time::Instant;
+
+use crate::envelope::Envelope;
+use crate::smtp::reply::Reply;
+use crate::transaction::micros;
+use crate::verdict::Verdict;
+
+/// What the client was told in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    Accepted,
+    Deferred,
+    Rejected,
+    /// It was gone before we could say anything.
+    Nothing,
+}
+
+impl Told {
+    pub(crate) fn of(reply: Option<&Reply>) -> Told {
+        match reply.map(|reply| reply.code() / 100) {
+            Some(2) => Told::Accepted,
+            Some(5) => Told::Rejected,
+            Some(_) => Told::Deferred,
+            None => Told::Nothing,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Told::Accepted => "accepted",
+            Told::Deferred => "deferred",
+            Told::Rejected => "rejected",
+            Told::Nothing => "lost",
+        }
+    }
+}
+
+/// Collects the facts along the path of a message.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    started: Instant,
+    /// Bytes received.
+    pub(crate) size: u64,
+    category: &'static str,
+    destiny: &'static str,
+    /// The verdict's reason, a word.
+    pub(crate) reason: &'static str,
+    detail: String,
+    nexthop_reply: Option<String>,
+    receive: Duration,
+    inspect: Duration,
+    forward: Duration,
+}
+
+impl Decision {
+    pub(crate) fn new() -> Decision {
+        Decision {
+            started: Instant::now(),
+            size: 0,
+            category: "none",
+            destiny: "none",
+            reason: "none",
+            detail: String::new(),
+            nexthop_reply: None,
+            receive: Duration::ZERO,
+            inspect: Duration::ZERO,
+            forward: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn received(&mut self, took: Duration) {
+        self.receive = took;
+    }
+
+    pub(crate) fn inspected(&mut self, took: Duration) {
+        self.inspect = took;
+    }
+
+    pub(crate) fn decided(&mut self, verdict: &Verdict) {
+        self.category = verdict.category.word();
+        self.destiny = verdict.destiny.word();
+        self.reason = verdict.reason.word();
+        self.detail.clone_from(&verdict.detail);
+    }
+
+    pub(crate) fn forwarded(&mut self, took: Duration, reply: &Reply) {
+        self.forward = took;
+        self.nexthop(reply);
+    }
+
+    pub(crate) fn nexthop(&mut self, reply: &Reply) {
+        self.nexthop_reply = Some(reply.first_line().into_owned());
+    }
+
+    /// Writes the event and the counters.
+    pub(crate) fn write(&self, envelope: &Envelope, told: Told, reason: &'static str) {
+        let took = self.started.elapsed();
+        counter!("octroi_contentd_messages_total", "category" => self.category, "destiny" => self.destiny).increment(1);
+        counter!("octroi_contentd_outcomes_total", "outcome" => told.word(), "reason" => reason).increment(1);
+        counter!("octroi_contentd_bytes_total").increment(self.size);
+        histogram!("octroi_contentd_message_seconds").record(took.as_secs_f64());
+        let client = &envelope.client;
+        let recipients: Vec<&str> = envelope.recipients.iter().take(10).map(|path| path.address.as_str()).collect();
+        tracing::info!(
+            target: "decision",
+            id = %envelope.id,
+            client = client.addr.as_deref().unwrap_or(""),
+            client_name = client.name.as_deref().unwrap_or(""),
+            helo = client.helo.as_deref().unwrap_or(""),
+            queue_id = client.ident.as_deref().unwrap_or(""),
+            sender = envelope.sender.address,
+            rcpt = recipients.join(","),
+            rcpts = envelope.recipients.len(),
+            size = self.size,
+            category = self.category,
+            destiny = self.destiny,
+            verdict = told.word(),
+            reason,
+            detail = self.detail,
+            nexthop_reply = self.nexthop_reply.as_deref().unwrap_or(""),
+            took_ms = micros(took) / 1000,
+            receive_us = micros(self.receive),
+            inspect_us = micros(self.inspect),
+            forward_us = micros(self.forward),
+            "message"
+        );
+    }
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What the stages of the pipeline found out about one message: facts, no decision (`verdict` decides).
+//!
+//! The words of [`FindingKind`] are a closed list; they appear in `scan --json`, in the log and in metrics alike.
+
+use crate::verdict::Category;
+use std::fmt;
+
+/// Everything found in one message.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Findings {
+    /// The id of the message, for replies and headers.
+    pub id: String,
+    /// Size of the message in bytes.
+    pub size: u64,
+    /// Every leaf and container, in the order of the message.
+    pub parts: Vec<Part>,
+    /// What is strange, missing or over a limit.
+    pub found: Vec<Finding>,
+    /// Attachments that the list of banned files names.
+    pub banned: Vec<Banned>,
+    /// What each scanner said; empty when none is configured.
+    pub scans: Vec<Scan>,
+    /// The deadline came before all stages were done.
+    pub out_of_time: bool,
+}
+
+impl Findings {
+    /// Notes one finding. Repeating it is not worth memory: the same kind, part and detail is kept once.
+    pub fn add(&mut self, finding: Finding) {
+        if !self.found.contains(&finding) {
+            self.found.push(finding);
+        }
+    }
+
+    /// Names of the viruses that all scanners found, each once.
+    pub fn viruses(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for scan in &self.scans {
+            if let Outcome::Infected(found) = &scan.outcome {
+                for name in found.iter().map(String::as_str) {
+                    if !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
+            }
+        }
+        names
+    }
+}
+
+/// One part of a message: a leaf with its decoded bytes described, or what holds other parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Place in the message: `1`, `2.1`; another reading of the same bytes has a suffix, `2.1:base64`.
+    pub path: String,
+    /// File names in every spelling, the likeliest first.
+    pub names: Vec<String>,
+    /// Declared media types, the likeliest first.
+    pub types: Vec<String>,
+    /// Media type by content; empty for a part that holds others.
+    pub detected_type: String,
+    /// Size of the decoded bytes.
+    pub size: u64,
+    /// SHA-256 of the decoded bytes.
+    pub sha256: [u8; 32],
+    /// What the part lies in: `message/rfc822` or an archive's type; none in the message itself.
+    pub container: Option<&'static str>,
+    /// Whether it is a leaf. Others carry names and types only.
+    pub leaf: bool,
+}
+
+/// One fact out of the closed list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which fact.
+    pub kind: FindingKind,
+    /// Path of the part; empty for the message as a whole.
+    pub part: String,
+    /// What exactly, in a few words; never content of the message.
+    pub detail: String,
+}
+
+impl Finding {
+    /// A finding on the part with this path. The detail may come from a header; it is cut and made printable.
+    pub fn new(kind: FindingKind, part: impl Into<String>, detail: impl Into<String>) -> Finding {
+        let detail: String = detail.into();
+        let safe = |c: char| if c.is_control() { '?' } else { c };
+        Finding { kind, part: part.into(), detail: detail.chars().map(safe).take(DETAIL).collect() }
+    }
+}
+
+/// Longest detail of a finding, in characters.
+const DETAIL: usize = 60;
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.kind.word())?;
+        if !self.part.is_empty() {
+            write!(out, " part={}", self.part)?;
+        }
+        if !self.detail.is_empty() {
+            write!(out, " ({})", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+/// An attachment that is not wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Banned {
+    /// The rule: `extension exe`, `type application/hta`, `name <pattern>`.
+    pub rule: String,
+    /// Path of the part.
+    pub part: String,
+    /// The name or type that the rule fits.
+    pub matched: String,
+}
+
+/// What one scanner said about the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan {
+    /// The scanner.
+    pub scanner: &'static str,
+    /// Its answer.
+    pub outcome: Outcome,
+}
+
+/// A scanner's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was scanned and nothing found.
+    Clean,
+    /// Names of what was found.
+    Infected(Vec<String>),
+    /// The scanner did not look at everything, for example because of its own limits; why.
+    Incomplete(String),
+    /// Something is encrypted, so that the scanner could not look into it; what.
+    Encrypted(String),
+    /// No answer; why.
+    Failed(String),
+}
+
+impl FindingKind {
+    /// Whether programs may differ in how they read a message with it, so that one sees a part that another does not.
+    pub fn is_ambiguity(self) -> bool {
+        !matches!(
+            self,
+            FindingKind::HeaderControl
+                | FindingKind::Header8Bit
+                | FindingKind::HeaderLongLine
+                | FindingKind::HeaderMissing
+                | FindingKind::HeaderDuplicate
+        )
+    }
+}
+
+/// The closed list of facts, its words, and the category each one belongs to.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $word:literal => $category:expr;)+) => {
+        /// Which fact a finding states.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum FindingKind { $($(#[$doc])* $name,)+ }
+
+        impl FindingKind {
+            /// All of them.
+            pub const ALL: &'static [FindingKind] = &[$(FindingKind::$name,)+];
+
+            /// The word for it in JSON, log and metrics.
+            pub fn word(self) -> &'static str {
+                match self { $(FindingKind::$name => $word,)+ }
+            }
+
+            /// The category that the fact puts the message into; none for a mere note.
+            pub fn category(self) -> Option<Category> {
+                match self { $(FindingKind::$name => $category,)+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Something is longer, deeper or more than is looked at.
+    OverLimits = "over-limits" => Some(Category::Unchecked);
+    /// An attachment is encrypted.
+    Encrypted = "encrypted" => Some(Category::Unchecked);
+    /// A content transfer encoding that is not known.
+    UnknownEncoding = "unknown-encoding" => Some(Category::Unchecked);
+    /// A piece of a message (RFC 2046 section 5.2.2): the whole can only be seen by the receiver.
+    Fragment = "fragment" => Some(Category::Unchecked);
+    /// A stage of the pipeline broke off.
+    StageFailed = "stage-failed" => Some(Category::Unchecked);
+    /// Several Content-Type fields.
+    DuplicateContentType = "duplicate-content-type" => Some(Category::BadHeader);
+    /// Several Content-Transfer-Encoding fields.
+    DuplicateEncoding = "duplicate-content-transfer-encoding" => Some(Category::BadHeader);
+    /// Several Content-Disposition fields.
+    DuplicateDisposition = "duplicate-content-disposition" => Some(Category::BadHeader);
+    /// Several different values for one boundary.
+    SeveralBoundaries = "several-boundaries" => Some(Category::BadHeader);
+    /// A multipart without a boundary.
+    BoundaryMissing = "boundary-missing" => Some(Category::BadHeader);
+    /// A multipart whose boundary is nowhere in its body.
+    BoundaryUnused = "boundary-unused" => Some(Category::BadHeader);
+    /// A line in the header section that is no field.
+    HeaderSyntax = "header-syntax" => Some(Category::BadHeader);
+    /// A header line of blanks only.
+    HeaderBlankLine = "header-blank-line" => Some(Category::BadHeader);
+    /// A control character in the header section, a lone CR or a NUL among them.
+    HeaderControl = "header-control" => Some(Category::BadHeader);
+    /// Bytes over 127 in the header section that are not UTF-8 (RFC 6532).
+    Header8Bit = "header-8bit" => Some(Category::BadHeader);
+    /// A header line over 998 bytes (RFC 5322 section 2.1.1).
+    HeaderLongLine = "header-long-line" => Some(Category::BadHeader);
+    /// No From or no Date field (RFC 5322 section 3.6).
+    HeaderMissing = "header-missing" => Some(Category::BadHeader);
+    /// A field twice that may stand once (RFC 5322 section 3.6).
+    HeaderDuplicate = "header-duplicate" => Some(Category::BadHeader);
+    /// Blanks before the colon of a field.
+    BlankBeforeColon = "blank-before-colon" => None;
+    /// A header section that ends without an empty line.
+    HeaderUnfinished = "header-unfinished" => None;
+    /// A multipart without its closing delimiter.
+    Unclosed = "unclosed-multipart" => None;
+    /// Parts behind the closing delimiter.
+    PartsAfterClose = "parts-after-close" => None;
+    /// A multipart whose body as a whole is encoded.
+    EncodedMultipart = "encoded-multipart" => None;
+    /// Characters that do not belong to the encoding.
+    EncodingJunk = "encoding-junk" => None;
+    /// Encoded data behind base64 padding.
+    DataAfterPadding = "data-after-padding" => None;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_different_and_speak_of_no_content() {
+        let mut words: Vec<_> = FindingKind::ALL.iter().map(|kind| kind.word()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), FindingKind::ALL.len());
+    }
+
+    #[test]
+    fn the_same_finding_is_kept_once() {
+        let mut findings = Findings::default();
+        findings.add(Finding::new(FindingKind::OverLimits, "1.2", "depth"));
+        findings.add(Finding::new(FindingKind::OverLimits, "1.2", "depth"));
+        assert_eq!(findings.found.len(), 1);
+        assert_eq!(findings.found[0].to_string(), "over-limits part=1.2 (depth)");
+    }
+
+    #[test]
+    fn names_of_viruses_are_collected_from_all_scanners() {
+        let scan = |outcome| Scan { scanner: "clamd", outcome };
+        let infected = |names: &[&str]| Outcome::Infected(names.iter().map(|n| (*n).to_owned()).collect());
+        let findings = Findings {
+            scans: vec![scan(infected(&["A", "B"])), scan(Outcome::Clean), scan(infected(&["B"]))],
+            ..Findings::default()
+        };
+        assert_eq!(findings.viruses(), ["A", "B"]);
+    }
+}

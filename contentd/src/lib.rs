@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! contentd: the content filter that Postfix puts before its queue (`smtpd_proxy_filter`).
+//!
+//! A message: `smtp` (dialogue) > `spool` > `pipeline` (stages that find) > `verdict` (decides) >
+//! `message::edit` > `reinject` (port 10025) > the next hop's reply back. `transaction` is that path; `daemon`
+//! holds what sessions share; `run` starts it all.
+
+pub mod config;
+pub mod daemon;
+mod decision;
+pub mod envelope;
+pub mod findings;
+pub mod message;
+pub mod pipeline;
+pub mod postfix;
+pub mod reinject;
+pub mod scan;
+pub mod scan_command;
+pub mod smtp;
+pub mod spool;
+mod transaction;
+pub mod verdict;
+
+use std::sync::Arc;
+
+use common::http::Ready;
+use common::net::Listener;
+use common::service::{self, Limits};
+use daemon::Daemon;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Serves mail on `listeners`, and health, readiness and metrics on `http`, until `stop` is cancelled; then
+/// messages in progress may end within `contentd.drain`.
+pub async fn run(listeners: Vec<Listener>, http: Option<TcpListener>, daemon: Arc<Daemon>, stop: CancellationToken) {
+    let metrics = common::metrics::install();
+    describe_metrics();
+    let page_stop = CancellationToken::new();
+    let page = http
+        .map(|listener| tokio::spawn(common::http::serve(listener, metrics, readiness(&daemon), page_stop.clone())));
+    let contentd = &daemon.running().settings.contentd;
+    let limits = Limits { max_connections: contentd.max_sessions, drain: contentd.drain.0 };
+    let sessions = daemon.clone();
+    let handler = move |stream, stop| smtp::server::serve(stream, sessions.clone(), stop);
+    service::serve("contentd", listeners, limits, stop, handler).await;
+    page_stop.cancel();
+    if let Some(page) = page
+        && let Err(error) = page.await
+    {
+        tracing::error!(%error, "the health page broke off");
+    }
+}
+
+fn readiness(daemon: &Arc<Daemon>) -> Ready {
+    let daemon = daemon.clone();
+    Arc::new(move || {
+        let running = daemon.running();
+        Box::pin(async move { running.pipeline.ready().await })
+    })
+}
+
+fn describe_metrics() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    pipeline::describe_metrics();
+    describe_counter!(
+        "octroi_contentd_messages_total",
+        "Messages that reached DATA, by category and destiny; none: not decided"
+    );
+    describe_counter!("octroi_contentd_outcomes_total", "Messages by what the client was told, and why");
+    describe_counter!("octroi_contentd_bytes_total", "Bytes of messages received");
+    describe_histogram!("octroi_contentd_message_seconds", "Time from DATA to the reply");
+    describe_counter!("octroi_contentd_nexthop_errors_total", "Sessions with the next hop that broke off, by stage");
+    describe_counter!("octroi_contentd_spool_errors_total", "Messages that could not be kept");
+    describe_gauge!("octroi_contentd_spool_bytes", "Bytes of all messages that are here now");
+    describe_counter!("octroi_contentd_bare_newlines_total", "CR without LF and LF without CR inside messages");
+    describe_counter!("octroi_contentd_refused_clients_total", "Connections from outside contentd.allow");
+    describe_counter!("octroi_contentd_unheard_total", "Messages delivered whose client left before the reply");
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The command line of contentd: serve, check, scan. Arguments, signals and exit status; everything else is in
+//! the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use common::config::{Mistakes, Source};
+use common::exit::{self, fail};
+use common::net::{self, Listener};
+use common::service::{Signals, notify_ready, notify_reloading};
+use contentd::config::Settings;
+use contentd::daemon::Daemon;
+use contentd::postfix;
+use contentd::scan_command::{self, ScanArgs};
+
+const NAME: &str = "contentd";
+
+/// Content filter for Postfix's smtpd_proxy_filter. Without a command it serves, in the foreground.
+#[derive(Parser)]
+#[command(name = NAME, version)]
+struct Arguments {
+    /// Configuration file; conf.d/*.toml beside it is read after it [default: /etc/octroi/octroi.toml, if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say whether the configuration is good: status 0, or 78 and one line per mistake
+    Check {
+        /// Look at Postfix's configuration, too
+        #[arg(long)]
+        postfix: bool,
+        /// Postfix's configuration folder [default: that of the installed Postfix]
+        #[arg(long, value_name = "DIR", requires = "postfix")]
+        postfix_config: Option<PathBuf>,
+    },
+    /// Inspect messages from files, folders or standard input, without server, network or database
+    Scan(ScanArgs),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors.
+            let status = if error.use_stderr() { exit::USAGE } else { exit::OK };
+            let _ = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    let settings = match read(&arguments) {
+        Ok(settings) => settings,
+        Err(mistakes) => return fail(NAME, exit::CONFIG, mistakes),
+    };
+    // Each thread has a heap of its own, and what one message leaves in it is no use to the next thread: with
+    // the default of 512 threads for blocking work, a few large messages at once cost three times the memory.
+    let blocking = std::thread::available_parallelism().map_or(1, usize::from) + 2;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().max_blocking_threads(blocking).enable_all().build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(NAME, exit::UNAVAILABLE, format!("cannot start threads: {error}")),
+    };
+    runtime.block_on(async {
+        match &arguments.command {
+            None => serve(&arguments, settings).await,
+            Some(Command::Check { postfix, postfix_config }) => {
+                check(settings, postfix.then_some(postfix_config.as_deref()))
+            }
+            Some(Command::Scan(_)) => scan(arguments, settings).await,
+        }
+    })
+}
+
+fn read(arguments: &Arguments) -> Result<Settings, Mistakes> {
+    Settings::read(&Source::load(arguments.config.as_deref())?)
+}
+
+async fn scan(arguments: Arguments, settings: Settings) -> ExitCode {
+    match arguments.command {
+        Some(Command::Scan(scan)) => scan_command::run(scan, settings).await,
+        _ => ExitCode::from(exit::USAGE),
+    }
+}
+
+fn check(settings: Settings, postfix: Option<Option<&std::path::Path>>) -> ExitCode {
+    let found = postfix.map(|folder| postfix::check(&settings.contentd, folder));
+    if let Err(mistakes) = Daemon::new(settings) {
+        return fail(NAME, exit::CONFIG, mistakes);
+    }
+    match found {
+        Some(Err(error)) => fail(NAME, exit::UNAVAILABLE, error),
+        Some(Ok(problems)) if !problems.is_empty() => fail(NAME, exit::CONFIG, problems.join("\n")),
+        _ => ExitCode::from(exit::OK),
+    }
+}
+
+async fn serve(arguments: &Arguments, settings: Settings) -> ExitCode {
+    common::record::init(&settings.log);
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => return fail(NAME, exit::UNAVAILABLE, format!("cannot handle signals: {error}")),
+    };
+    let daemon = match Daemon::new(settings) {
+        Ok(daemon) => daemon,
+        Err(mistakes) => return fail(NAME, exit::CONFIG, mistakes),
+    };
+    let contentd = daemon.running().settings.contentd.clone();
+    if let Err(error) = contentd.place().probe() {
+        return fail(NAME, exit::UNAVAILABLE, error);
+    }
+    let sockets = async { Ok((listeners(&contentd).await?, net::bind_http(&contentd.http).await?)) };
+    let (listeners, http) = match sockets.await {
+        Ok(sockets) => sockets,
+        Err::<_, net::BindError>(error) => return fail(NAME, exit::UNAVAILABLE, error),
+    };
+    let addresses: Vec<String> = listeners.iter().map(|listener| listener.local_address().to_string()).collect();
+    let status = format!("listening on {}, next hop {}", addresses.join(" "), contentd.reinject);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = addresses.join(" "), reinject = %contentd.reinject, "started");
+    let stop = signals.stop();
+    let reloads = tokio::spawn(reload(signals, daemon.clone(), arguments.config.clone(), status.clone()));
+    notify_ready(&status);
+    contentd::run(listeners, http, daemon, stop).await;
+    reloads.abort();
+    tracing::info!("stopped");
+    ExitCode::from(exit::OK)
+}
+
+async fn listeners(contentd: &contentd::config::ContentdSettings) -> Result<Vec<Listener>, net::BindError> {
+    let inherited = net::inherited()?;
+    if inherited.is_empty() { net::bind(&contentd.listen, &contentd.socket_options()).await } else { Ok(inherited) }
+}
+
+/// Reads the configuration again at each SIGHUP. A wrong one is reported and the last good one stays.
+async fn reload(mut signals: Signals, daemon: Arc<Daemon>, file: Option<PathBuf>, status: String) {
+    loop {
+        signals.reload().await;
+        notify_reloading();
+        let read = Source::load(file.as_deref()).and_then(|source| Settings::read(&source));
+        match read.and_then(|settings| daemon.replace(settings)) {
+            Ok(restart) => {
+                tracing::info!("configuration reloaded");
+                for key in restart {
+                    tracing::warn!(key, "changed, but takes effect only at a restart");
+                }
+            }
+            Err(mistakes) => {
+                for mistake in mistakes.iter() {
+                    tracing::error!(%mistake, "configuration not reloaded, the last good one stays");
+                }
+                metrics::counter!("octroi_reload_errors_total", "service" => NAME).increment(1);
+            }
+        }
+        notify_ready(&status);
+    }
+}

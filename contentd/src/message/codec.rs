@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! Tolerant decoders of the two content transfer encodings (RFC 2045 sections 6.7 and 6.8).
+//!
+//! They never fail: a mail client shows what it can decode, so a filter that gives up at the first bad
+//! character lets the attachment through unseen. What was strange is reported beside the bytes.
+
+/// How data behind `=` padding is read. Clients differ, hence both readings exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// The padding ends the data (RFC 2045 section 6.8, last but one paragraph).
+    Ends,
+    /// The padding ends one group only; decoding goes on behind it.
+    Continues,
+}
+
+/// Decoded bytes and what was odd about their encoding.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// The decoded bytes.
+    pub bytes: Vec<u8>,
+    /// Characters that the encoding does not know and that are neither blanks nor line ends.
+    pub junk: usize,
+    /// Encoded characters stand behind the padding (base64 only).
+    pub data_after_padding: bool,
+}
+
+/// Value of a base64 character; 64 for `=`, 65 for white space, 66 for anything else.
+const fn base64_value(byte: u8) -> u8 {
+    match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        b'=' => PAD,
+        b' ' | b'\t' | b'\r' | b'\n' => BLANK,
+        _ => JUNK,
+    }
+}
+
+const PAD: u8 = 64;
+const BLANK: u8 = 65;
+const JUNK: u8 = 66;
+
+const BASE64: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = base64_value(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+/// Decodes base64, passing over every byte that is not of its alphabet. A group cut short gives the whole bytes it holds.
+pub fn base64(input: &[u8], padding: Padding) -> Decoded {
+    let mut decoded = Decoded { bytes: Vec::with_capacity(input.len() / 4 * 3 + 3), ..Decoded::default() };
+    let (mut group, mut filled) = (0u32, 0u8);
+    let mut padded = false;
+    for &byte in input {
+        match BASE64[usize::from(byte)] {
+            BLANK => {}
+            JUNK => decoded.junk += 1,
+            // A `=` where no group is open pads nothing: it is passed over.
+            PAD => {
+                padded |= filled >= 2;
+                flush(&mut decoded.bytes, &mut group, &mut filled);
+            }
+            value => {
+                if padded {
+                    decoded.data_after_padding = true;
+                    if padding == Padding::Ends {
+                        return decoded;
+                    }
+                }
+                group = group << 6 | u32::from(value);
+                filled += 1;
+                if filled == 4 {
+                    decoded.bytes.extend_from_slice(&group.to_be_bytes()[1..]);
+                    (group, filled) = (0, 0);
+                }
+            }
+        }
+    }
+    flush(&mut decoded.bytes, &mut group, &mut filled);
+    decoded
+}
+
+/// Writes the whole bytes of an unfinished group: two characters hold one, three hold two.
+fn flush(bytes: &mut Vec<u8>, group: &mut u32, filled: &mut u8) {
+    match *filled {
+        2 => bytes.push((*group >> 4) as u8),
+        3 => bytes.extend_from_slice(&(*group >> 2).to_be_bytes()[2..]),
+        _ => {}
+    }
+    (*group, *filled) = (0, 0);
+}
+
+/// Decodes quoted-printable. Blanks at a line's end go (RFC 2045 section 6.7 rule 3); a `=` that encodes nothing stays.
+pub fn quoted_printable(input: &[u8]) -> Decoded {
+    let mut decoded = Decoded { bytes: Vec::with_capacity(input.len()), ..Decoded::default() };
+    let mut rest = input;
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (line, next) = rest.split_at(end);
+        quoted_line(line, &mut decoded);
+        rest = next;
+    }
+    decoded
+}
+
+fn quoted_line(line: &[u8], decoded: &mut Decoded) {
+    let content = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
+    let ending = &line[content.len()..];
+    let content = content.trim_ascii_end();
+    let (content, soft_break) = match content.strip_suffix(b"=") {
+        Some(content) => (content, true),
+        None => (content, false),
+    };
+    let mut rest = content;
+    while let Some(at) = memchr::memchr(b'=', rest) {
+        decoded.bytes.extend_from_slice(&rest[..at]);
+        match rest.get(at + 1..at + 3).and_then(hex_pair) {
+            Some(byte) => {
+                decoded.bytes.push(byte);
+                rest = &rest[at + 3..];
+            }
+            None => {
+                decoded.junk += 1;
+                decoded.bytes.push(b'=');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    decoded.bytes.extend_from_slice(rest);
+    if !soft_break {
+        decoded.bytes.extend_from_slice(ending);
+    }
+}
+
+/// The byte that two hexadecimal digits, of either case, stand for.
+pub fn hex_pair(digits: &[u8]) -> Option<u8> {
+    let &[high, low] = digits else { return None };
+    let digit = |byte: u8| (byte as char).to_digit(16);
+    Some((digit(high)? << 4 | digit(low)?) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(decoded: Decoded) -> String {
+        String::from_utf8(decoded.bytes).unwrap()
+    }
+
+    /// Plain encoder, the other way round, for the round trip.
+    fn encode(bytes: &[u8]) -> String {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut out = String::new();
+        for chunk in bytes.chunks(3) {
+            let group = chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+            for place in 0..4 {
+                let index = (group >> (18 - 6 * place)) as usize & 63;
+                out.push(if place <= chunk.len() { ALPHABET[index] as char } else { '=' });
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn base64_of_rfc_4648_section_10() {
+        for (encoded, plain) in [
+            ("", ""),
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYg==", "foob"),
+            ("Zm9vYmE=", "fooba"),
+            ("Zm9v\r\nYmFy\r\n", "foobar"),
+            ("Zm9vYg", "foob"),
+            ("Zm9vYmE", "fooba"),
+        ] {
+            assert_eq!(text(base64(encoded.as_bytes(), Padding::Ends)), plain, "{encoded}");
+        }
+    }
+
+    #[test]
+    fn base64_passes_over_junk_and_counts_it() {
+        let decoded = base64(b"Zm#9v\xe9YmFy!", Padding::Ends);
+        assert_eq!((decoded.junk, decoded.data_after_padding), (3, false));
+        assert_eq!(text(decoded), "foobar");
+    }
+
+    #[test]
+    fn base64_has_two_readings_behind_the_padding() {
+        let ends = base64(b"Zg==\r\nZm9v", Padding::Ends);
+        assert!(ends.data_after_padding);
+        assert_eq!(text(ends), "f");
+        assert_eq!(text(base64(b"Zg==\r\nZm9v", Padding::Continues)), "ffoo");
+        assert!(!base64(b"Zg==\r\n\r\n", Padding::Ends).data_after_padding);
+    }
+
+    #[test]
+    fn a_padding_sign_that_pads_nothing_ends_nothing() {
+        assert_eq!(text(base64(b"=Zm9v=Zm9v", Padding::Ends)), "foofoo");
+    }
+
+    #[test]
+    fn quoted_printable_lines() {
+        for (encoded, plain) in [
+            ("a=3Db=3db", "a=b=b"),
+            ("soft=\r\nbreak", "softbreak"),
+            ("soft= \t\r\nbreak\n", "softbreak\n"),
+            ("blanks \t\r\nend ", "blanks\r\nend"),
+            ("bad=ZZ=4", "bad=ZZ=4"),
+            ("last=", "last"),
+            ("=C3=A9", "é"),
+        ] {
+            assert_eq!(text(quoted_printable(encoded.as_bytes())), plain, "{encoded}");
+        }
+        assert_eq!(quoted_printable(b"bad=ZZ=4").junk, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn base64_round_trip(bytes: Vec<u8>) {
+            let decoded = base64(encode(&bytes).as_bytes(), Padding::Ends);
+            prop_assert_eq!(decoded, Decoded { bytes, ..Decoded::default() });
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_and_never_grow(bytes: Vec<u8>) {
+            prop_assert!(base64(&bytes, Padding::Continues).bytes.len() <= bytes.len());
+            prop_assert!(quoted_printable(&bytes).bytes.len() <= bytes.len());
+        }
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What a message is made of and how its header section is changed (RFC 5322, RFC 2045-2049, RFC 2231).
+//!
+//! Everything here is pure: bytes in, values out. No module calls itself: nesting is a work list with
+//! limits, so that no message can exhaust the stack. Nothing here decides what happens to a message.
+
+pub mod codec;
+pub mod edit;
+pub mod header;
+pub mod kind;
+pub mod own;
+pub mod parameter;
+pub mod parse;
+pub mod parts;
+pub mod syntax;
+
+/// How much of one message is looked at. What does not fit becomes a finding, and the message is "unchecked".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Levels of multiparts, nested messages and encodings.
+    pub depth: usize,
+    /// MIME entities (containers and leaves together).
+    pub parts: usize,
+    /// Bytes of one header section.
+    pub header_bytes: usize,
+    /// Fields of one header section.
+    pub header_fields: usize,
+    /// Parameters of one structured field.
+    pub parameters: usize,
+    /// Decoded bytes of all readings of all parts, as a multiple of the size of the message.
+    pub expansion: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { depth: 50, parts: 1500, header_bytes: 1 << 20, header_fields: 5000, parameters: 200, expansion: 4 }
+    }
+}

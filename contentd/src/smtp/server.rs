@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! One session with a client: lines to the dialogue, its steps to the next hop, replies back.
+//!
+//! The next hop is asked at MAIL and at every RCPT, so that the client gets its words for the command they
+//! belong to. Postfix connects to us only once it has a recipient, so nothing is asked in vain. What happens to
+//! a message is in `transaction`.
+
+use std::sync::Arc;
+
+use common::net::Stream;
+use metrics::counter;
+use tokio_util::sync::CancellationToken;
+
+use super::front::{Front, FrontError, Line};
+use super::protocol::{Dialogue, Step};
+use super::reply::Reply;
+use crate::daemon::{Daemon, Running};
+use crate::envelope::{Envelope, MessageId, Path};
+use crate::reinject::{HopError, NextHop};
+use crate::transaction::{Answer, Transaction, hop_error, storage_full};
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(stream: Stream, daemon: Arc<Daemon>, stop: CancellationToken) {
+    let running = daemon.running();
+    if !running.allows(&stream) {
+        refuse(stream).await;
+        return;
+    }
+    let dialogue = Dialogue::new(running.settings.contentd.dialogue());
+    let mut session = Session { front: Front::new(stream), dialogue, running, daemon, hop: None, stop };
+    if let Err(error) = session.run().await {
+        tracing::debug!(%error, "session ended");
+    }
+    if let Some(hop) = session.hop {
+        hop.quit().await;
+    }
+}
+
+async fn refuse(stream: Stream) {
+    tracing::warn!(client = ?stream.peer_ip(), "client not in contentd.allow");
+    counter!("octroi_contentd_refused_clients_total").increment(1);
+    let mut front = Front::new(stream);
+    front.reply(&Reply::new(554, "5.7.1", "Access denied"));
+    // It is being turned away: whether it hears so does not matter.
+    let _ = front.flush().await;
+}
+
+struct Session {
+    front: Front,
+    dialogue: Dialogue,
+    running: Arc<Running>,
+    daemon: Arc<Daemon>,
+    /// There from an accepted MAIL to the end of the transaction, unless it failed.
+    hop: Option<NextHop>,
+    stop: CancellationToken,
+}
+
+impl Session {
+    async fn run(&mut self) -> Result<(), FrontError> {
+        self.front.reply(&self.dialogue.banner());
+        loop {
+            let Some(line) = self.line().await? else {
+                return self.close(&Reply::new(421, "4.3.2", "Service is closing")).await;
+            };
+            let step = match line {
+                Line::Complete(line) => self.dialogue.step(&line),
+                Line::TooLong => self.dialogue.line_too_long(),
+            };
+            match step {
+                Step::Reply(reply) => self.front.reply(&reply),
+                Step::Reset(reply) => {
+                    self.leave_hop().await;
+                    self.front.reply(&reply);
+                }
+                Step::Close(reply) => return self.close(&reply).await,
+                Step::Mail(path) => self.mail(path).await,
+                Step::Recipient(path) => self.recipient(path).await,
+                Step::Data(envelope) => self.data(*envelope).await?,
+            }
+        }
+    }
+
+    /// The next line; None when the daemon stops and no transaction is open.
+    async fn line(&mut self) -> Result<Option<Line>, FrontError> {
+        if !self.front.has_line() {
+            self.front.flush().await?;
+        }
+        let idle = self.dialogue.envelope().is_none();
+        let read = self.front.line(self.running.settings.contentd.command_timeout.0);
+        let line = tokio::select! {
+            biased;
+            line = read => line,
+            () = self.stop.cancelled(), if idle => return Ok(None),
+        };
+        if let Err(FrontError::Timeout) = line {
+            self.close(&Reply::new(421, "4.4.2", "Timeout")).await?;
+        }
+        line.map(Some)
+    }
+
+    async fn close(&mut self, reply: &Reply) -> Result<(), FrontError> {
+        self.front.reply(reply);
+        self.front.flush().await
+    }
+
+    async fn leave_hop(&mut self) {
+        if let Some(hop) = self.hop.take() {
+            hop.quit().await;
+        }
+    }
+
+    async fn mail(&mut self, path: Path) {
+        if !self.daemon.budget.has_room(path.size().unwrap_or(1)) {
+            counter!("octroi_contentd_spool_errors_total", "reason" => "spool-full").increment(1);
+            return self.front.reply(&storage_full());
+        }
+        let envelope = Envelope::new(MessageId::generate(), path, self.dialogue.client().clone());
+        match self.ask_sender(&envelope).await {
+            Ok((hop, reply)) => {
+                self.front.reply(&reply);
+                if reply.is_success() {
+                    self.hop = Some(hop);
+                    self.dialogue.begin(envelope);
+                } else {
+                    hop.quit().await;
+                }
+            }
+            Err(error) => self.front.reply(&hop_error(&envelope.id, &error)),
+        }
+    }
+
+    async fn ask_sender(&self, envelope: &Envelope) -> Result<(NextHop, Reply), HopError> {
+        let mut hop = NextHop::open(&self.running.target, &envelope.client.forwarded).await?;
+        let reply = hop.mail(&envelope.sender.verbatim).await?;
+        Ok((hop, reply))
+    }
+
+    async fn recipient(&mut self, path: Path) {
+        let Some(hop) = &mut self.hop else { return self.front.reply(&self.hop_gone()) };
+        match hop.rcpt(&path.verbatim).await {
+            Ok(reply) => {
+                self.front.reply(&reply);
+                if reply.is_success() {
+                    self.dialogue.add_recipient(path);
+                }
+            }
+            Err(error) => {
+                self.hop = None;
+                let id = self.dialogue.envelope().map(|envelope| envelope.id.clone());
+                let reply = hop_error(&id.unwrap_or_else(MessageId::generate), &error);
+                self.front.reply(&reply);
+            }
+        }
+    }
+
+    /// For what follows the loss of the next hop, which has been logged and counted.
+    fn hop_gone(&self) -> Reply {
+        let id = self.dialogue.envelope().map_or_else(String::new, |envelope| format!("id={} - ", envelope.id));
+        Reply::new(451, "4.4.2", &format!("{id}next hop closed the connection, try again later"))
+    }
+
+    async fn data(&mut self, envelope: Envelope) -> Result<(), FrontError> {
+        let Some(hop) = self.hop.take() else {
+            let reply = Reply::new(
+                451,
+                "4.4.2",
+                &format!("id={} - next hop closed the connection, try again later", envelope.id),
+            );
+            self.front.reply(&reply);
+            return Ok(());
+        };
+        let id = envelope.id.clone();
+        self.front.reply(&Reply::new(354, "", "End data with <CR><LF>.<CR><LF>"));
+        self.front.flush().await?;
+        let transaction = Transaction::new(&mut self.front, &self.running, self.daemon.budget.clone(), envelope, hop);
+        let Answer { reply, close, hop } = transaction.run().await;
+        let Some(reply) = reply else { return Err(FrontError::Closed) };
+        self.front.reply(&reply);
+        let heard = self.front.flush().await;
+        if heard.is_err() && reply.is_success() {
+            // Delivered, but the client will send it again: nobody can undo it, so at least it is on record.
+            counter!("octroi_contentd_unheard_total").increment(1);
+            tracing::warn!(%id, "delivered, but the client left before it could be told");
+        }
+        if let Some(hop) = hop {
+            hop.quit().await;
+        }
+        if close { Err(FrontError::Timeout) } else { heard }
+    }
+}

@@ -1,0 +1,459 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! From findings and policy to category, destiny and reply: one pure function, the only place that decides.
+//!
+//! The order of the categories and the wording of the replies are those of amavis, which mail administrators
+//! search their logs for. A scanner that failed is never "clean" and never "virus".
+
+use crate::findings::{Finding, FindingKind, Findings, Outcome};
+use crate::smtp::reply::Reply;
+use serde::{Deserialize, Serialize};
+
+/// What a message is, the gravest first. A message may be in several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Category {
+    /// A scanner found a virus.
+    Virus,
+    /// An attachment is on the list of banned files.
+    Banned,
+    /// Not everything could be looked at.
+    Unchecked,
+    /// Over the level at which spam is refused.
+    Spam,
+    /// Over the level at which spam is marked.
+    Spammy,
+    /// The header section breaks the rules.
+    BadHeader,
+    /// Larger than allowed.
+    Oversized,
+    /// The next hop has trouble.
+    Mta,
+    /// Nothing of the above.
+    Clean,
+}
+
+impl Category {
+    /// All of them, the gravest first.
+    pub const ALL: [Category; 9] = [
+        Category::Virus,
+        Category::Banned,
+        Category::Unchecked,
+        Category::Spam,
+        Category::Spammy,
+        Category::BadHeader,
+        Category::Oversized,
+        Category::Mta,
+        Category::Clean,
+    ];
+
+    /// The word for it in the log, metrics and `scan --json`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Category::Virus => "virus",
+            Category::Banned => "banned",
+            Category::Unchecked => "unchecked",
+            Category::Spam => "spam",
+            Category::Spammy => "tagged",
+            Category::BadHeader => "bad-header",
+            Category::Oversized => "oversized",
+            Category::Mta => "mta",
+            Category::Clean => "clean",
+        }
+    }
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Destiny {
+    /// It goes on to the next hop.
+    Pass,
+    /// It is refused for good, 5xx.
+    Reject,
+    /// It is refused for now, 4xx; the client tries again.
+    Tempfail,
+}
+
+impl Destiny {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Destiny::Pass => "pass",
+            Destiny::Reject => "reject",
+            Destiny::Tempfail => "tempfail",
+        }
+    }
+}
+
+/// Why: the closed list of words in the log and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing was found.
+    Clean,
+    /// A virus.
+    Virus,
+    /// A banned file.
+    Banned,
+    /// Something is encrypted.
+    Encrypted,
+    /// Over a limit.
+    OverLimits,
+    /// Not all of it could be decoded, or only one of several readings.
+    Undecodable,
+    /// A scanner gave no answer.
+    ScannerFailed,
+    /// The deadline came first.
+    Deadline,
+    /// A bad header section.
+    BadHeader,
+    /// Too large.
+    Oversized,
+}
+
+impl Reason {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Clean => "clean",
+            Reason::Virus => "virus",
+            Reason::Banned => "banned",
+            Reason::Encrypted => "encrypted",
+            Reason::OverLimits => "over-limits",
+            Reason::Undecodable => "undecodable",
+            Reason::ScannerFailed => "scanner-failed",
+            Reason::Deadline => "deadline",
+            Reason::BadHeader => "bad-header",
+            Reason::Oversized => "oversized",
+        }
+    }
+}
+
+/// Section `[destiny]`: what becomes of each category.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DestinySettings {
+    /// A scanner found a virus.
+    pub virus: Destiny,
+    /// A banned file.
+    pub banned: Destiny,
+    /// Not everything could be looked at.
+    pub unchecked: Destiny,
+    /// A bad header section.
+    pub bad_header: Destiny,
+    /// Larger than `contentd.max_size`.
+    pub oversized: Destiny,
+}
+
+impl Default for DestinySettings {
+    fn default() -> DestinySettings {
+        DestinySettings {
+            virus: Destiny::Reject,
+            banned: Destiny::Reject,
+            unchecked: Destiny::Pass,
+            bad_header: Destiny::Pass,
+            oversized: Destiny::Reject,
+        }
+    }
+}
+
+/// What a scanner's failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// The client is told to try again.
+    Tempfail,
+    /// The message is in category "unchecked", and that category's destiny holds.
+    Unchecked,
+}
+
+/// All that a decision depends on besides the findings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// What becomes of each category.
+    pub destiny: DestinySettings,
+    /// What a scanner's failure means.
+    pub on_failure: OnFailure,
+    /// Largest message, in bytes.
+    pub max_size: u64,
+}
+
+impl Policy {
+    fn destiny(&self, category: Category) -> Destiny {
+        match category {
+            Category::Virus => self.destiny.virus,
+            Category::Banned => self.destiny.banned,
+            Category::Unchecked => self.destiny.unchecked,
+            Category::BadHeader => self.destiny.bad_header,
+            Category::Oversized => self.destiny.oversized,
+            Category::Spam | Category::Spammy | Category::Mta | Category::Clean => Destiny::Pass,
+        }
+    }
+}
+
+/// The decision about one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The category that decided; when the message passes, its gravest one.
+    pub category: Category,
+    /// What becomes of the message.
+    pub destiny: Destiny,
+    /// Why, as a word.
+    pub reason: Reason,
+    /// Why, in detail: names of viruses or files.
+    pub detail: String,
+    /// Our reply; none when the message passes, because then the next hop's reply counts.
+    pub reply: Option<Reply>,
+}
+
+/// One category that the message is in, and why.
+struct Ground {
+    category: Category,
+    destiny: Destiny,
+    reason: Reason,
+    detail: String,
+}
+
+/// Decides. Of all categories that a message is in, the gravest that does not pass holds; when all pass, the gravest is its name.
+pub fn decide(findings: &Findings, policy: &Policy) -> Verdict {
+    let mut grounds = grounds(findings, policy);
+    let decisive = grounds.iter().position(|ground| ground.destiny != Destiny::Pass).unwrap_or(0);
+    let Ground { category, destiny, reason, detail } = grounds.swap_remove(decisive);
+    let reply = reply(findings, destiny, reason, &detail);
+    Verdict { category, destiny, reason, detail, reply }
+}
+
+/// The categories that the message is in, the gravest first; never empty.
+fn grounds(findings: &Findings, policy: &Policy) -> Vec<Ground> {
+    let mut grounds = Vec::new();
+    let mut add = |category, reason, detail: String| {
+        grounds.push(Ground { category, destiny: policy.destiny(category), reason, detail });
+    };
+    let viruses = findings.viruses();
+    if !viruses.is_empty() {
+        add(Category::Virus, Reason::Virus, list(viruses.iter().map(|name| (*name).to_owned())));
+    }
+    if !findings.banned.is_empty() {
+        let files = findings.banned.iter().map(|banned| format!("{}: {}", banned.rule, banned.matched));
+        add(Category::Banned, Reason::Banned, list(files));
+    }
+    grounds.extend(unchecked(findings, policy));
+    let mut add = |category, reason, detail: String| {
+        grounds.push(Ground { category, destiny: policy.destiny(category), reason, detail });
+    };
+    if let Some(finding) = first(findings, Category::BadHeader) {
+        add(Category::BadHeader, Reason::BadHeader, finding.kind.word().to_owned());
+    }
+    if findings.size > policy.max_size {
+        add(Category::Oversized, Reason::Oversized, format!("{} bytes", findings.size));
+    }
+    add(Category::Clean, Reason::Clean, String::new());
+    grounds
+}
+
+/// The first few of many names, each cut to a length that a log line bears.
+fn list(names: impl ExactSizeIterator<Item = String>) -> String {
+    const SHOWN: usize = 5;
+    const LENGTH: usize = 120;
+    let more = names.len() > SHOWN;
+    let shown: Vec<String> = names.take(SHOWN).map(|name| name.chars().take(LENGTH).collect()).collect();
+    if more { format!("{}, ...", shown.join(", ")) } else { shown.join(", ") }
+}
+
+/// Why not everything was looked at. What may be otherwise the next time (deadline, scanner) comes before what will not.
+fn unchecked(findings: &Findings, policy: &Policy) -> Vec<Ground> {
+    let mut grounds = Vec::new();
+    let mut add = |destiny, reason, detail: String| {
+        grounds.push(Ground { category: Category::Unchecked, destiny, reason, detail });
+    };
+    let by_policy = policy.destiny(Category::Unchecked);
+    if findings.out_of_time {
+        add(Destiny::Tempfail, Reason::Deadline, String::new());
+    }
+    for scan in &findings.scans {
+        match (&scan.outcome, policy.on_failure) {
+            (Outcome::Failed(why), OnFailure::Tempfail) => add(Destiny::Tempfail, Reason::ScannerFailed, why.clone()),
+            (Outcome::Failed(why), OnFailure::Unchecked) => add(by_policy, Reason::ScannerFailed, why.clone()),
+            (Outcome::Incomplete(why), _) => add(by_policy, Reason::OverLimits, why.clone()),
+            (Outcome::Encrypted(what), _) => add(by_policy, Reason::Encrypted, what.clone()),
+            (Outcome::Clean | Outcome::Infected(_), _) => {}
+        }
+    }
+    if let Some(finding) = first(findings, Category::Unchecked) {
+        let reason = match finding.kind {
+            FindingKind::Encrypted => Reason::Encrypted,
+            FindingKind::OverLimits => Reason::OverLimits,
+            _ => Reason::Undecodable,
+        };
+        add(by_policy, reason, finding.to_string());
+    }
+    grounds
+}
+
+fn first(findings: &Findings, category: Category) -> Option<&Finding> {
+    findings.found.iter().find(|finding| finding.kind.category() == Some(category))
+}
+
+/// The reply in amavis' words, with the id by which the message is found in the log.
+fn reply(findings: &Findings, destiny: Destiny, reason: Reason, detail: &str) -> Option<Reply> {
+    let id = &findings.id;
+    let what = match reason {
+        Reason::Clean => String::new(),
+        Reason::Virus => format!(" - INFECTED: {detail}"),
+        Reason::Banned => format!(" - BANNED: {detail}"),
+        Reason::Encrypted => " - UNCHECKED: encrypted".to_owned(),
+        Reason::OverLimits => " - UNCHECKED: over limits".to_owned(),
+        Reason::Undecodable => " - UNCHECKED: undecodable content".to_owned(),
+        // What ails our scanners is for our log, not for the sender.
+        Reason::ScannerFailed => " - content scanner not available".to_owned(),
+        Reason::Deadline => " - content could not be checked in time".to_owned(),
+        Reason::BadHeader => format!(" - BAD HEADER: {detail}"),
+        Reason::Oversized => " - Message size exceeds the size limit".to_owned(),
+    };
+    match destiny {
+        Destiny::Pass => None,
+        Destiny::Tempfail => Some(Reply::new(450, "4.7.0", &format!("Try again later, id={id}{what}"))),
+        Destiny::Reject => {
+            let (code, enhanced) = match (reason, detail) {
+                (Reason::Oversized, _) => (552, "5.3.4"),
+                (Reason::BadHeader, "header-8bit") => (554, "5.6.3"),
+                (Reason::BadHeader, _) => (554, "5.6.0"),
+                _ => (554, "5.7.0"),
+            };
+            Some(Reply::new(code, enhanced, &format!("Reject, id={id}{what}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::findings::{Banned, Scan};
+
+    fn policy() -> Policy {
+        Policy { destiny: DestinySettings::default(), on_failure: OnFailure::Tempfail, max_size: 1000 }
+    }
+
+    fn scanned(outcome: Outcome) -> Findings {
+        Findings { id: "ID".into(), scans: vec![Scan { scanner: "clamd", outcome }], ..Findings::default() }
+    }
+
+    fn infected(names: &[&str]) -> Findings {
+        scanned(Outcome::Infected(names.iter().map(|name| (*name).to_owned()).collect()))
+    }
+
+    fn with(kind: FindingKind) -> Findings {
+        let found = vec![Finding::new(kind, "1", "")];
+        Findings { id: "ID".into(), found, ..Findings::default() }
+    }
+
+    fn banned() -> Findings {
+        let banned = Banned { rule: "extension exe".into(), part: "2".into(), matched: "x.exe".into() };
+        Findings { id: "ID".into(), banned: vec![banned], ..Findings::default() }
+    }
+
+    /// Category, destiny, reason and reply, as one line each.
+    fn line(findings: &Findings, policy: &Policy) -> String {
+        let verdict = decide(findings, policy);
+        let reply = verdict.reply.map(|reply| reply.first_line().into_owned()).unwrap_or_default();
+        format!("{} {} {} | {reply}", verdict.category.word(), verdict.destiny.word(), verdict.reason.word())
+    }
+
+    #[test]
+    fn each_category_by_itself() {
+        let large = Findings { id: "ID".into(), size: 1001, ..Findings::default() };
+        let late = Findings { id: "ID".into(), out_of_time: true, ..Findings::default() };
+        for (findings, expected) in [
+            (Findings::default(), "clean pass clean | "),
+            (scanned(Outcome::Clean), "clean pass clean | "),
+            (infected(&["A", "B"]), "virus reject virus | 554 5.7.0 Reject, id=ID - INFECTED: A, B"),
+            (banned(), "banned reject banned | 554 5.7.0 Reject, id=ID - BANNED: extension exe: x.exe"),
+            (
+                scanned(Outcome::Failed("refused".into())),
+                "unchecked tempfail scanner-failed | 450 4.7.0 Try again later, id=ID - content scanner not available",
+            ),
+            (
+                late,
+                "unchecked tempfail deadline | 450 4.7.0 Try again later, id=ID - content could not be checked in time",
+            ),
+            (scanned(Outcome::Incomplete("size".into())), "unchecked pass over-limits | "),
+            (scanned(Outcome::Encrypted("Zip".into())), "unchecked pass encrypted | "),
+            (with(FindingKind::OverLimits), "unchecked pass over-limits | "),
+            (with(FindingKind::Encrypted), "unchecked pass encrypted | "),
+            (with(FindingKind::UnknownEncoding), "unchecked pass undecodable | "),
+            (with(FindingKind::HeaderDuplicate), "bad-header pass bad-header | "),
+            (with(FindingKind::EncodingJunk), "clean pass clean | "),
+            (large, "oversized reject oversized | 552 5.3.4 Reject, id=ID - Message size exceeds the size limit"),
+        ] {
+            assert_eq!(line(&findings, &policy()), expected);
+        }
+    }
+
+    #[test]
+    fn the_gravest_category_that_does_not_pass_decides() {
+        let mut all = infected(&["A"]);
+        all.banned = banned().banned;
+        all.found = with(FindingKind::HeaderSyntax).found;
+        assert!(line(&all, &policy()).starts_with("virus reject"));
+
+        let mut lenient = policy();
+        lenient.destiny.virus = Destiny::Pass;
+        assert!(line(&all, &lenient).starts_with("banned reject"));
+        lenient.destiny.banned = Destiny::Pass;
+        lenient.destiny.bad_header = Destiny::Reject;
+        assert_eq!(
+            line(&all, &lenient),
+            "bad-header reject bad-header | 554 5.6.0 Reject, id=ID - BAD HEADER: header-syntax"
+        );
+        lenient.destiny.bad_header = Destiny::Pass;
+        assert!(line(&all, &lenient).starts_with("virus pass virus"));
+    }
+
+    #[test]
+    fn what_is_certain_is_refused_even_when_a_scanner_failed() {
+        let mut findings = scanned(Outcome::Failed("refused".into()));
+        findings.banned = banned().banned;
+        assert!(line(&findings, &policy()).starts_with("banned reject"));
+        // One scanner found something, another one failed.
+        let mut findings = infected(&["A"]);
+        findings.scans.push(Scan { scanner: "other", outcome: Outcome::Failed("refused".into()) });
+        assert!(line(&findings, &policy()).starts_with("virus reject"));
+    }
+
+    #[test]
+    fn a_failed_scanner_may_mean_unchecked() {
+        let mut policy = policy();
+        policy.on_failure = OnFailure::Unchecked;
+        let failed = scanned(Outcome::Failed("refused".into()));
+        assert_eq!(line(&failed, &policy), "unchecked pass scanner-failed | ");
+        policy.destiny.unchecked = Destiny::Reject;
+        assert!(line(&failed, &policy).starts_with("unchecked reject scanner-failed | 554 5.7.0 Reject, id=ID"));
+    }
+
+    #[test]
+    fn never_clean_when_something_is_wrong() {
+        for kind in FindingKind::ALL.iter().filter(|kind| kind.category().is_some()) {
+            assert_ne!(decide(&with(*kind), &policy()).category, Category::Clean, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn names_from_the_message_cannot_break_the_reply() {
+        let reply = decide(&infected(&["x\r\n250 ok\0"]), &policy()).reply.unwrap();
+        assert!(reply.lines().all(|line| line.starts_with(b"554") && line.iter().all(|byte| (32..127).contains(byte))));
+    }
+
+    #[test]
+    fn many_and_long_names_are_cut() {
+        let names = vec!["x".repeat(10_000); 1000];
+        let banned = names.into_iter().map(|matched| Banned { rule: "r".into(), part: "1".into(), matched });
+        let findings = Findings { banned: banned.collect(), ..Findings::default() };
+        let detail = decide(&findings, &policy()).detail;
+        assert!(detail.len() < 650 && detail.ends_with(", ..."), "{detail}");
+    }
+
+    #[test]
+    fn every_word_is_its_own() {
+        let mut words: Vec<_> = Category::ALL.iter().map(|category| category.word()).collect();
+        words.dedup();
+        assert_eq!(words.len(), 9);
+    }
+}

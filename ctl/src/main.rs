@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! `octroi`, the administrator's command: arguments and exit status. Each sub-command is a file of its name.
+
+mod check;
+mod migrate;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use common::exit;
+
+const NAME: &str = "octroi";
+
+/// The administrator's command of the mail gateway Octroi.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, arg_required_else_help = true)]
+struct Arguments {
+    /// Configuration file; conf.d/*.toml beside it is read after it [default: /etc/octroi/octroi.toml, if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the whole configuration, of both daemons: status 0, or 78 and one line per mistake
+    Check,
+    /// Bring the schema of the store up to date; the daemons do so themselves when they start
+    Migrate,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors.
+            let status = if error.use_stderr() { exit::USAGE } else { exit::OK };
+            // Nobody reads it when the terminal is gone; the exit status still tells.
+            let _ = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    let config: Option<&Path> = arguments.config.as_deref();
+    match arguments.command {
+        Command::Check => check::run(config),
+        Command::Migrate => migrate::run(config),
+    }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! `deploy/octroi.toml` shows every option that exists, with its default, and no other.
+
+use common::config::{Mistakes, Source};
+use serde::Serialize;
+
+fn shipped() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/octroi.toml");
+    std::fs::read_to_string(path).expect("deploy/octroi.toml is in the tree")
+}
+
+/// The file with its commented options switched on; text comments have a blank behind the `#`.
+fn everything() -> String {
+    let on = |line: &str| match line.strip_prefix('#') {
+        Some(option) if option.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => option.to_owned(),
+        _ => line.to_owned(),
+    };
+    shipped().lines().map(on).collect::<Vec<_>>().join("\n")
+}
+
+/// The options of one section in the file.
+fn options(text: &str, section: &str) -> toml::Table {
+    let mut value: toml::Value = toml::Value::Table(text.parse().expect("the file is TOML"));
+    for part in section.split('.') {
+        value = value.get(part).cloned().unwrap_or_else(|| panic!("the file has no [{section}]"));
+    }
+    value.as_table().cloned().expect("a section is a table")
+}
+
+fn same_options<T: Serialize>(section: &str, defaults: &T, off: &[&str]) {
+    let in_file = options(&everything(), section);
+    let mut in_code: Vec<String> =
+        toml::Table::try_from(defaults).expect("settings can be written").keys().cloned().collect();
+    in_code.extend(off.iter().map(|key| (*key).to_owned()));
+    in_code.sort();
+    let mut in_file: Vec<String> = in_file.keys().cloned().collect();
+    in_file.sort();
+    assert_eq!(in_file, in_code, "options of [{section}]: left the file, right the code");
+}
+
+#[test]
+fn as_shipped_it_is_the_defaults() {
+    let source = Source::from_text("deploy/octroi.toml", &shipped()).unwrap();
+    assert_eq!(policyd::config::Settings::read(&source).unwrap(), policyd::config::Settings::default());
+    let contentd = contentd::config::Settings::read(&source).unwrap();
+    assert_eq!(contentd, contentd::config::Settings::default());
+}
+
+#[test]
+fn what_is_off_shows_its_defaults_too() {
+    let source = Source::from_text("deploy/octroi.toml", &everything().replace("url_file = ", "#")).unwrap();
+    let clamd = contentd::config::Settings::read(&source).unwrap().antivirus.clamd;
+    assert_eq!(clamd, Some(contentd::scan::clamd::ClamdSettings::default()));
+}
+
+#[test]
+fn every_option_is_shown_and_no_other() {
+    let policyd = policyd::config::Settings::default();
+    same_options("store", &policyd.store, &["url_file"]);
+    same_options("log", &policyd.log, &[]);
+    same_options("policyd", &policyd.policyd, &[]);
+    same_options("greylist", &policyd.greylist, &[]);
+    same_options("access", &policyd.access, &[]);
+    let contentd = contentd::config::Settings::default();
+    same_options("contentd", &contentd.contentd, &[]);
+    same_options("antivirus", &contentd.antivirus, &["clamd"]);
+    same_options("antivirus.clamd", &contentd::scan::clamd::ClamdSettings::default(), &[]);
+    same_options("banned", &contentd.banned, &[]);
+    same_options("headers", &contentd.headers, &[]);
+    same_options("destiny", &contentd.destiny, &[]);
+}
+
+#[test]
+fn every_section_that_exists_is_shown() {
+    let file: toml::Table = everything().parse().unwrap();
+    let mut shown: Vec<&str> = file.keys().map(String::as_str).collect();
+    let mut known = common::config::SECTIONS.to_vec();
+    shown.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(shown, known);
+    let mut mistakes = Mistakes::new();
+    common::store::StoreSettings::read(&Source::from_text("f", &shipped()).unwrap(), &mut mistakes);
+    assert!(mistakes.is_empty(), "{mistakes}");
+}

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! One file per check. A check looks at a request and at what its store or list says, and gives a finding or has
+//! nothing to say; it never sees bytes of the wire or SQL.
+
+pub mod access;
+pub mod adaptive;
+pub mod greylist;

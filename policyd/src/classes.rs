@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The ordered checks: each is asked in turn, and the first that has something to say decides. A check that cannot tell becomes
+//! an answer here and nowhere else. Every decision is logged and counted here.
+//!
+//! Order: access lists, then greylisting. What neither has an opinion on passes.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::checks::greylist::Around;
+use crate::checks::{access, greylist};
+use crate::config::{GreylistMode, OnStoreError};
+use crate::policy::Policy;
+use crate::request::PolicyRequest;
+use crate::session::Sessions;
+use crate::store::queue::{GreylistQueue, QueueError};
+use crate::tally::Tally;
+use crate::verdict::{DecisionId, Finding, Reason, Verdict, cannot_tell};
+
+/// A check, in the words of log and trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Access lists.
+    Access,
+    /// Greylisting.
+    Greylist,
+    /// No check decided.
+    None,
+}
+
+impl Check {
+    /// The order in which checks are asked.
+    const ORDER: [Self; 2] = [Self::Access, Self::Greylist];
+
+    /// The word for log and trace.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Greylist => "greylist",
+            Self::None => "none",
+        }
+    }
+}
+
+/// One request decided.
+#[derive(Debug)]
+pub struct Decision {
+    /// Handle in the log.
+    pub id: DecisionId,
+    /// Who decided.
+    pub check: Check,
+    /// What and why.
+    pub finding: Finding,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What every check came to, for `policyd test`.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// One line per check asked.
+    pub lines: Vec<String>,
+}
+
+/// Decides requests; shared by all connections.
+#[derive(Debug)]
+pub struct Decider {
+    queue: GreylistQueue,
+    sessions: Sessions,
+    tally: Tally,
+    host: String,
+    ids: Ids,
+}
+
+impl Decider {
+    /// A decider that asks the store through `queue`.
+    pub fn new(queue: GreylistQueue) -> Self {
+        let (tally, host) = (Tally::new(), common::mail::hostname());
+        Self { queue, sessions: Sessions::default(), tally, host, ids: Ids::new() }
+    }
+
+    /// The way to the store.
+    pub fn queue(&self) -> &GreylistQueue {
+        &self.queue
+    }
+
+    /// The counters.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Decides one request under one policy, within its budget; logs and counts the decision.
+    pub async fn decide(
+        &self,
+        policy: &Policy,
+        request: &PolicyRequest<'_>,
+        mut trace: Option<&mut Trace>,
+    ) -> Decision {
+        let started = Instant::now();
+        let id = self.ids.next();
+        let deadline = tokio::time::Instant::from_std(started) + policy.settings.policyd.budget.0;
+        let around = Around { policy, queue: &self.queue, sessions: &self.sessions, host: &self.host, id, deadline };
+        let (check, finding) = first_decisive(around, request, &mut trace).await;
+        let decision = Decision { id, check, finding, took: started.elapsed() };
+        self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
+        log(request, &decision);
+        decision
+    }
+}
+
+/// The first check with something to say, and what it says.
+async fn first_decisive(
+    around: Around<'_>,
+    request: &PolicyRequest<'_>,
+    trace: &mut Option<&mut Trace>,
+) -> (Check, Finding) {
+    for check in Check::ORDER {
+        let answer = match check {
+            Check::Access => Ok(access::check(&around.policy.lists, request)),
+            Check::Greylist => greylist::check(around, request).await,
+            Check::None => Ok(None),
+        };
+        let found = match answer {
+            Ok(found) => found,
+            Err(error) => Some(instead(around, error)),
+        };
+        if let Some(trace) = trace {
+            trace.lines.push(line(check, found.as_ref()));
+        }
+        if let Some(finding) = found {
+            return (check, finding);
+        }
+    }
+    (Check::None, Finding::pass(Reason::NothingToCheck))
+}
+
+/// What is answered when a check cannot tell. Learn mode never defers, whatever happens.
+fn instead(around: Around<'_>, error: QueueError) -> Finding {
+    let reason = match error {
+        QueueError::Unavailable => Reason::StoreUnavailable,
+        QueueError::Late => Reason::OverBudget,
+    };
+    let settings = &around.policy.settings;
+    let verdict = match settings.policyd.on_store_error {
+        OnStoreError::Defer if settings.greylist.mode != GreylistMode::Learn => cannot_tell(around.id),
+        OnStoreError::Defer | OnStoreError::Dunno => Verdict::Pass,
+    };
+    Finding { verdict, ..Finding::pass(reason) }
+}
+
+fn line(check: Check, found: Option<&Finding>) -> String {
+    match found {
+        None => format!("{}: nothing to say", check.word()),
+        Some(Finding { verdict, reason, fact }) if fact.is_empty() => {
+            format!("{}: {} ({})", check.word(), verdict.word(), reason.word())
+        }
+        Some(Finding { verdict, reason, fact }) => {
+            format!("{}: {} ({}): {fact}", check.word(), verdict.word(), reason.word())
+        }
+    }
+}
+
+/// The one line per decision; docs/logging.md is the contract.
+fn log(request: &PolicyRequest<'_>, decision: &Decision) {
+    // Nothing is formatted when nobody listens.
+    if !tracing::enabled!(target: "decision", tracing::Level::INFO) {
+        return;
+    }
+    let client = request.client_address.map(|ip| ip.to_string()).unwrap_or_default();
+    tracing::info!(
+        target: "decision",
+        id = decision.id.as_str(),
+        client = client.as_str(),
+        client_name = request.client_name.as_deref().unwrap_or("unknown"),
+        helo = &*request.helo_name,
+        sender = &*request.sender,
+        rcpt = &*request.recipient,
+        instance = &*request.instance,
+        queue_id = &*request.queue_id,
+        state = request.state.word(),
+        check = decision.check.word(),
+        verdict = decision.finding.verdict.word(),
+        reason = decision.finding.reason.word(),
+        fact = decision.finding.fact.as_str(),
+        took_us = u64::try_from(decision.took.as_micros()).unwrap_or(u64::MAX),
+        "policy"
+    );
+}
+
+/// Numbers that do not repeat in a process and hardly ever on a farm: a random start and an odd step over 50 bits.
+#[derive(Debug)]
+struct Ids(AtomicU64);
+
+impl Ids {
+    /// Odd, so that all numbers of 50 bits come up before one repeats; large, so that neighbours look different.
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    fn new() -> Self {
+        // The standard library's hasher is seeded by the system.
+        Self(AtomicU64::new(RandomState::new().hash_one(std::process::id())))
+    }
+
+    fn next(&self) -> DecisionId {
+        DecisionId::from_bits(self.0.fetch_add(Self::STEP, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_do_not_repeat() {
+        let ids = Ids::new();
+        let seen: HashSet<String> = (0..100_000).map(|_| ids.next().as_str().to_owned()).collect();
+        assert_eq!(seen.len(), 100_000);
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! `policyd test`: requests from a file are decided as the daemon would decide them, with the trace of every check. The real
+//! store is only read; what a request would change happens in a copy that is thrown away.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use common::exit::{self, fail};
+use policyd::checks::greylist::{Question, question};
+use policyd::classes::{Decider, Trace};
+use policyd::policy::Policy;
+use policyd::request::PolicyRequest;
+use policyd::store::queue::GreylistQueue;
+use policyd::store::scratch::Scratch;
+use policyd::wire::{Framer, WireError};
+use tokio_util::sync::CancellationToken;
+
+use super::say;
+use crate::{PROGRAM, read};
+
+/// Largest input read, in bytes.
+const MAX_INPUT: u64 = 64 * 1024 * 1024;
+/// Time for the copy to get ready.
+const START_TIME: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(config: Option<PathBuf>, file: &Path) -> ExitCode {
+    let live = match read(config) {
+        Ok(live) => live,
+        Err(mistakes) => return fail(PROGRAM, exit::CONFIG, mistakes),
+    };
+    let input = match input(file) {
+        Ok(input) => input,
+        Err(error) => return fail(PROGRAM, exit::DATA, format!("{}: {error}", file.display())),
+    };
+    let policy = live.current();
+    let scratch = match Scratch::open(&policy.settings.store).await {
+        Ok(scratch) => scratch,
+        Err(error) => return fail(PROGRAM, exit::UNAVAILABLE, error),
+    };
+    say(format_args!("store: {}", scratch.told()));
+    let stop = CancellationToken::new();
+    let queue = GreylistQueue::start(scratch.store(), &stop);
+    let ready = tokio::time::timeout(START_TIME, async { queue.health().watch().wait_for(|up| *up).await.is_ok() });
+    if !ready.await.unwrap_or(false) {
+        return fail(PROGRAM, exit::UNAVAILABLE, "the copy of the store cannot be used");
+    }
+    let decider = Decider::new(queue);
+    let decided = decide_all(&input, &policy, &decider, &scratch).await;
+    stop.cancel();
+    decider.queue().ended().await;
+    match decided {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err((status, error)) => fail(PROGRAM, status, error),
+    }
+}
+
+fn input(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut input = Vec::new();
+    if file == Path::new("-") {
+        std::io::stdin().lock().take(MAX_INPUT).read_to_end(&mut input)?;
+    } else {
+        std::fs::File::open(file)?.take(MAX_INPUT).read_to_end(&mut input)?;
+    }
+    // A file often lacks the empty line after its last request.
+    if !input.is_empty() {
+        if !input.ends_with(b"\n") {
+            input.push(b'\n');
+        }
+        if !input.ends_with(b"\n\n") {
+            input.push(b'\n');
+        }
+    }
+    Ok(input)
+}
+
+async fn decide_all(
+    mut input: &[u8],
+    policy: &Policy,
+    decider: &Decider,
+    scratch: &Scratch,
+) -> Result<(), (u8, String)> {
+    let mut framer = Framer::new();
+    let mut number = 0;
+    loop {
+        // Empty lines between requests are for people.
+        while let Some(rest) = input.strip_prefix(b"\n") {
+            input = rest;
+        }
+        if input.is_empty() {
+            return Ok(());
+        }
+        number += 1;
+        let wrong = |error: WireError| (exit::DATA, format!("request {number}: {error}"));
+        let unfinished = || (exit::DATA, format!("request {number}: no empty line at its end"));
+        let length = framer.find(input).map_err(wrong)?.ok_or_else(unfinished)?;
+        let request = PolicyRequest::parse(framer.block(&input[..length]));
+        if let Question::Ask(triplet, _) = question(policy, &request) {
+            scratch.fetch(&triplet).await.map_err(|error| (exit::UNAVAILABLE, error.to_string()))?;
+        }
+        show(number, policy, decider, &request).await;
+        framer.restart();
+        input = &input[length..];
+    }
+}
+
+async fn show(number: usize, policy: &Policy, decider: &Decider, request: &PolicyRequest<'_>) {
+    let client = request.client_address.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
+    let (sender, recipient) = (request.sender.escape_debug(), request.recipient.escape_debug());
+    say(format_args!(
+        "request {number}: {} client={client} sender=<{sender}> recipient=<{recipient}>",
+        request.state.word()
+    ));
+    let mut trace = Trace::default();
+    let decision = decider.decide(policy, request, Some(&mut trace)).await;
+    for line in trace.lines {
+        say(format_args!("  {line}"));
+    }
+    let mut action = String::new();
+    decision.finding.verdict.action(&mut action);
+    say(format_args!("  action={action}"));
+}

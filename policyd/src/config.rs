@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The sections of the configuration that policyd reads: `[policyd]`, `[greylist]`, `[access]`, and the common `[store]` and `[log]`.
+//!
+//! Reading checks everything that can be checked without opening a socket, a list file or the store, and gives all mistakes at once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::address::Address;
+use common::config::{Mistakes, Source};
+use common::net::SocketOptions;
+use common::record::LogSettings;
+use common::store::StoreSettings;
+use common::units::Period;
+use serde::{Deserialize, Serialize};
+
+use crate::template::{Template, header_mistake, reply_mistake};
+
+/// Postfix closes idle connections to a policy server after this time (`smtpd_policy_service_max_idle`); one that we
+/// close first costs its next request a second and a try.
+const POSTFIX_MAX_IDLE: Duration = Duration::from_secs(300);
+
+/// What is answered when the store cannot tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStoreError {
+    /// The mail goes on.
+    Dunno,
+    /// The client is told to come again.
+    Defer,
+}
+
+impl OnStoreError {
+    /// The word of the option.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Dunno => "dunno",
+            Self::Defer => "defer",
+        }
+    }
+}
+
+/// Section `[policyd]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicydSettings {
+    /// Where Postfix asks: `host:port` or `unix:/path`.
+    pub listen: Vec<Address>,
+    /// Permission bits of UNIX sockets, octal.
+    pub socket_mode: String,
+    /// Group of UNIX sockets, by name or number; empty leaves the group of the process.
+    pub socket_group: String,
+    /// Address of `/health`, `/ready` and `/metrics`; empty for none.
+    pub http: String,
+    /// Connections at once; Postfix needs one per smtpd process and distinct `check_policy_service`.
+    pub max_connections: usize,
+    /// How long a connection may stay without a request.
+    pub idle_timeout: Period,
+    /// How long the rest of a request may take once it has begun, and how long Postfix may take to read a reply.
+    pub request_timeout: Period,
+    /// How long one decision may take before the fallback is answered.
+    pub budget: Period,
+    /// How long connections may go on when the daemon is told to end.
+    pub drain: Period,
+    /// The fallback when the store is down or too slow.
+    pub on_store_error: OnStoreError,
+}
+
+impl Default for PolicydSettings {
+    fn default() -> Self {
+        Self {
+            listen: vec![Address::tcp("127.0.0.1", 10023)],
+            socket_mode: "0660".to_owned(),
+            socket_group: String::new(),
+            http: "127.0.0.1:9123".to_owned(),
+            max_connections: 2000,
+            idle_timeout: Period::seconds(1100),
+            request_timeout: Period::seconds(60),
+            budget: Period::seconds(1),
+            drain: Period::seconds(10),
+            on_store_error: OnStoreError::Dunno,
+        }
+    }
+}
+
+impl PolicydSettings {
+    /// Mode and group of UNIX sockets.
+    pub fn socket_options(&self) -> SocketOptions {
+        SocketOptions {
+            mode: u32::from_str_radix(&self.socket_mode, 8).ok(),
+            group: Some(self.socket_group.clone()).filter(|group| !group.is_empty()),
+        }
+    }
+
+    /// Where the health page listens; none when it is off.
+    pub fn http_address(&self) -> Option<Address> {
+        self.http.parse().ok()
+    }
+
+    fn check(&self, source: &Source, mistakes: &mut Mistakes) {
+        let mut wrong = |key: &str, message: String| mistakes.push(source.mistake(&format!("policyd.{key}"), message));
+        if self.listen.is_empty() {
+            wrong("listen", "needs at least one address".to_owned());
+        }
+        if !u32::from_str_radix(&self.socket_mode, 8).is_ok_and(|mode| mode <= 0o777) {
+            wrong("socket_mode", format!("{:?} is not an octal mode such as \"0660\"", self.socket_mode));
+        }
+        match self.http.parse() {
+            _ if self.http.is_empty() => {}
+            Ok(Address::Tcp { .. }) => {}
+            Ok(Address::Unix(_)) => wrong("http", "must be \"host:port\", or empty for none".to_owned()),
+            Err(error) => wrong("http", error),
+        }
+        if self.max_connections == 0 {
+            wrong("max_connections", "must be at least 1".to_owned());
+        }
+        if self.idle_timeout.0 <= POSTFIX_MAX_IDLE {
+            wrong(
+                "idle_timeout",
+                format!("{} must be longer than 300s, for which Postfix keeps an idle connection", self.idle_timeout),
+            );
+        }
+        if self.request_timeout.0.is_zero() {
+            wrong("request_timeout", "must be longer than 0s".to_owned());
+        }
+        if self.budget.0.is_zero() || self.budget.0 >= Duration::from_secs(100) {
+            wrong(
+                "budget",
+                format!("{} must be longer than 0s and shorter than the 100s that Postfix waits", self.budget),
+            );
+        }
+    }
+}
+
+/// Who is greylisted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GreylistMode {
+    /// Clients that show a sign against them.
+    Adaptive,
+    /// Every client.
+    Strict,
+    /// Nobody, but everything is recorded as if.
+    Learn,
+    /// Nobody, and nothing is recorded.
+    Off,
+}
+
+/// How Postfix is told to delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GreylistAction {
+    /// Later restrictions may still refuse for good.
+    DeferIfPermit,
+    /// At once.
+    Defer,
+}
+
+/// Section `[greylist]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GreylistSettings {
+    /// Who is greylisted.
+    pub mode: GreylistMode,
+    /// How long after its first try a triplet passes.
+    pub delay: Period,
+    /// How long after its first try a retry is still known.
+    pub retry_window: Period,
+    /// How long a triplet that has passed is kept since it was last seen.
+    pub keep_passed: Period,
+    /// Bits of an IPv4 address that make the client network.
+    pub ipv4_prefix: u8,
+    /// Bits of an IPv6 address that make the client network.
+    pub ipv6_prefix: u8,
+    /// Postfix action for a triplet that must wait.
+    pub action: GreylistAction,
+    /// Reply text: an enhanced status code 4.x.x and words; {left}, {seconds}, {host} and {id} are filled in.
+    pub text: String,
+    /// Header of the first message of a triplet that has waited; {delay}, {seconds}, {host} and {id} are filled in. Empty for none.
+    pub header: String,
+}
+
+impl Default for GreylistSettings {
+    fn default() -> Self {
+        Self {
+            mode: GreylistMode::Adaptive,
+            delay: Period::seconds(4 * 60),
+            retry_window: Period::seconds(3 * 86_400),
+            keep_passed: Period::seconds(36 * 86_400),
+            ipv4_prefix: 24,
+            ipv6_prefix: 64,
+            action: GreylistAction::DeferIfPermit,
+            text: "4.7.1 Greylisted, try again in {left}; id {id}".to_owned(),
+            header: "X-Greylist: delayed {delay} by {host}".to_owned(),
+        }
+    }
+}
+
+impl GreylistSettings {
+    fn check(&self, source: &Source, mistakes: &mut Mistakes) {
+        let mut wrong = |key: &str, message: String| mistakes.push(source.mistake(&format!("greylist.{key}"), message));
+        if self.delay.0 < Duration::from_secs(1) {
+            wrong("delay", "must be at least 1s".to_owned());
+        }
+        if self.retry_window.0 <= self.delay.0 {
+            wrong("retry_window", format!("{} must be longer than delay ({})", self.retry_window, self.delay));
+        }
+        if self.keep_passed.0 < Duration::from_secs(60) {
+            wrong("keep_passed", "must be at least 1m".to_owned());
+        }
+        if !(8..=32).contains(&self.ipv4_prefix) {
+            wrong("ipv4_prefix", format!("{} is not between 8 and 32", self.ipv4_prefix));
+        }
+        if !(16..=128).contains(&self.ipv6_prefix) {
+            wrong("ipv6_prefix", format!("{} is not between 16 and 128", self.ipv6_prefix));
+        }
+        if let Some(message) = reply_mistake(&self.text).or_else(|| Template::new(&self.text).err()) {
+            wrong("text", message);
+        }
+        if let Some(message) = header_mistake(&self.header).or_else(|| Template::new(&self.header).err()) {
+            wrong("header", message);
+        }
+    }
+}
+
+/// Section `[access]`: list files, each read from top to bottom as one list per kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessSettings {
+    /// Clients whose mail no check of ours stops.
+    pub client_whitelist: Vec<PathBuf>,
+    /// Clients that are refused.
+    pub client_blacklist: Vec<PathBuf>,
+    /// Senders whose mail is not greylisted.
+    pub sender_whitelist: Vec<PathBuf>,
+    /// Senders that are refused.
+    pub sender_blacklist: Vec<PathBuf>,
+    /// Recipients whose mail is not greylisted.
+    pub recipient_whitelist: Vec<PathBuf>,
+    /// Recipients that are refused.
+    pub recipient_blacklist: Vec<PathBuf>,
+}
+
+/// Everything that policyd reads from the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// `[store]`.
+    pub store: StoreSettings,
+    /// `[log]`.
+    pub log: LogSettings,
+    /// `[policyd]`.
+    pub policyd: PolicydSettings,
+    /// `[greylist]`.
+    pub greylist: GreylistSettings,
+    /// `[access]`.
+    pub access: AccessSettings,
+}
+
+impl Settings {
+    /// Takes the sections out of the layers and checks them.
+    pub fn read(source: &Source) -> Result<Self, Mistakes> {
+        let mut mistakes = Mistakes::new();
+        let settings = Self {
+            store: StoreSettings::read(source, &mut mistakes),
+            log: source.section("log", &mut mistakes),
+            policyd: source.section("policyd", &mut mistakes),
+            greylist: source.section("greylist", &mut mistakes),
+            access: source.section("access", &mut mistakes),
+        };
+        if let Err(message) = settings.log.check() {
+            mistakes.push(source.mistake("log.level", message));
+        }
+        settings.policyd.check(source, &mut mistakes);
+        settings.greylist.check(source, &mut mistakes);
+        mistakes.into_result(settings)
+    }
+
+    /// The keys of `new` that differ from ours but take effect only at the next start.
+    pub fn unreloadable(&self, new: &Self) -> Vec<&'static str> {
+        let (old, now) = (&self.policyd, &new.policyd);
+        [
+            ("policyd.listen", old.listen != now.listen),
+            ("policyd.socket_mode", old.socket_mode != now.socket_mode),
+            ("policyd.socket_group", old.socket_group != now.socket_group),
+            ("policyd.http", old.http != now.http),
+            ("policyd.max_connections", old.max_connections != now.max_connections),
+            ("policyd.drain", old.drain != now.drain),
+            ("store", self.store != new.store),
+            ("log", self.log != new.log),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, Mistakes> {
+        Settings::read(&Source::from_text("octroi.toml", text).unwrap())
+    }
+
+    #[test]
+    fn nothing_configured_is_the_defaults() {
+        let settings = read("").unwrap();
+        assert_eq!(settings, Settings::default());
+        assert_eq!(settings.policyd.listen[0].to_string(), "127.0.0.1:10023");
+        assert_eq!(settings.policyd.socket_options().mode, Some(0o660));
+    }
+
+    #[test]
+    fn keys_are_read() {
+        let settings = read(
+            "[policyd]\nlisten = ['unix:/run/p.sock']\nhttp = ''\nbudget = '500ms'\non_store_error = 'defer'\n\
+             [greylist]\nmode = 'strict'\ndelay = '90s'\naction = 'defer'\nheader = ''\n[access]\nclient_whitelist = ['/a', '/b']\n",
+        )
+        .unwrap();
+        assert_eq!(settings.policyd.http_address(), None);
+        assert_eq!(settings.policyd.on_store_error, OnStoreError::Defer);
+        assert_eq!((settings.greylist.mode, settings.greylist.action), (GreylistMode::Strict, GreylistAction::Defer));
+        assert_eq!(settings.access.client_whitelist.len(), 2);
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_line_and_key() {
+        for (text, told) in [
+            ("[policyd]\nlisten = []", "octroi.toml:2: policyd.listen: needs"),
+            ("[policyd]\nsocket_mode = '0999'", "octroi.toml:2: policyd.socket_mode: "),
+            ("[policyd]\nhttp = 'unix:/x'", "octroi.toml:2: policyd.http: "),
+            ("[policyd]\nhttp = 'x'", "octroi.toml:2: policyd.http: "),
+            ("[policyd]\nmax_connections = 0", "octroi.toml:2: policyd.max_connections: "),
+            ("[policyd]\nidle_timeout = '300s'", "octroi.toml:2: policyd.idle_timeout: "),
+            ("[policyd]\nidle_timeout = 1100", "octroi.toml:2: policyd.idle_timeout: "),
+            ("[policyd]\nbudget = '2m'", "octroi.toml:2: policyd.budget: "),
+            ("[policyd]\nrequest_timeout = '0s'", "octroi.toml:2: policyd.request_timeout: "),
+            ("[policyd]\non_store_error = 'ok'", "octroi.toml:2: policyd.on_store_error: "),
+            ("[greylist]\nmode = 'on'", "octroi.toml:2: greylist.mode: "),
+            ("[greylist]\ndelay = '1d'\nretry_window = '1h'", "octroi.toml:3: greylist.retry_window: "),
+            ("[greylist]\ndelay = '0s'", "octroi.toml:2: greylist.delay: "),
+            ("[greylist]\nkeep_passed = '1s'", "octroi.toml:2: greylist.keep_passed: "),
+            ("[greylist]\nipv4_prefix = 33", "octroi.toml:2: greylist.ipv4_prefix: "),
+            ("[greylist]\nipv6_prefix = 300", "octroi.toml:2: greylist.ipv6_prefix: "),
+            ("[greylist]\ntext = 'come back'", "octroi.toml:2: greylist.text: "),
+            ("[greylist]\ntext = '4.7.1 {when}'", "octroi.toml:2: greylist.text: "),
+            ("[greylist]\nheader = 'no colon'", "octroi.toml:2: greylist.header: "),
+            ("[greylist]\ntrust_after = 5", "octroi.toml:2: greylist.trust_after: "),
+            ("[access]\nclients = []", "octroi.toml:2: access.clients: "),
+            ("[log]\nlevel = 'loud'", "octroi.toml:2: log.level: "),
+        ] {
+            let mistakes = read(text).unwrap_err().to_string();
+            assert!(mistakes.starts_with(told), "{text:?} gave {mistakes}");
+            assert_eq!(mistakes.lines().count(), 1, "{mistakes}");
+        }
+    }
+
+    #[test]
+    fn keys_that_need_a_restart_are_named() {
+        let (old, mut new) = (Settings::default(), Settings::default());
+        new.greylist.mode = GreylistMode::Off;
+        assert!(old.unreloadable(&new).is_empty());
+        new.policyd.http = String::new();
+        new.store.max_connections = 3;
+        assert_eq!(old.unreloadable(&new), ["policyd.http", "store"]);
+    }
+}

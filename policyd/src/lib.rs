@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! policyd: a Postfix `check_policy_service` daemon (SMTPD_POLICY_README) with access lists and greylisting, on a store that the
+//! hosts of a farm share.
+//!
+//! Path of a request: `common::service` > [`connection`] > [`wire`] > [`request`] > [`classes`] > [`checks`] > [`verdict`] > [`wire`].
+//! A library with one entry, [`run`], so that tests start the daemon in their own process.
+
+pub mod checks;
+pub mod classes;
+pub mod config;
+pub mod connection;
+pub mod policy;
+pub mod postfix;
+pub mod request;
+pub mod session;
+pub mod store;
+pub mod tally;
+pub mod template;
+pub mod triplet;
+pub mod verdict;
+pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::net::Listener;
+use common::service::{self, Limits};
+use common::store::Store;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::classes::Decider;
+use crate::policy::Live;
+use crate::store::queue::GreylistQueue;
+
+/// Time for closing the connections to the store at the end.
+const CLOSE_TIME: Duration = Duration::from_secs(3);
+
+/// Serves policy requests on `listeners`, and the health page on `http`, until `stop` is cancelled and the connections have ended or
+/// the drain time is over. The store may be down; its schema is brought up to date as soon as it answers.
+pub async fn run(
+    listeners: Vec<Listener>,
+    http: Option<TcpListener>,
+    live: Arc<Live>,
+    store: Store,
+    stop: CancellationToken,
+) {
+    let metrics = common::metrics::install();
+    let limits = {
+        let policy = live.current();
+        let settings = &policy.settings.policyd;
+        Limits { max_connections: settings.max_connections, drain: settings.drain.0 }
+    };
+    // Connections that drain still ask the store, and the health page still tells.
+    let end = CancellationToken::new();
+    let decider = Arc::new(Decider::new(GreylistQueue::start(&store, &end)));
+    let page = http.map(|listener| {
+        let ready = readiness(live.clone(), decider.clone());
+        tokio::spawn(common::http::serve(listener, metrics, ready, end.clone()))
+    });
+    let (deciding, policies) = (decider.clone(), live.clone());
+    let handler = move |stream, stop| connection::serve(stream, policies.clone(), deciding.clone(), stop);
+    service::serve("policyd", listeners, limits, stop, handler).await;
+    end.cancel();
+    decider.queue().ended().await;
+    if let Some(page) = page {
+        // A panic in the page has been reported by the runtime.
+        let _ = page.await;
+    }
+    if tokio::time::timeout(CLOSE_TIME, store.close()).await.is_err() {
+        tracing::warn!("the store did not close its connections in time");
+    }
+}
+
+/// Ready while it can decide: with the store, or without it from the fallback.
+fn readiness(live: Arc<Live>, decider: Arc<Decider>) -> common::http::Ready {
+    Arc::new(move || {
+        let fallback = live.current().settings.policyd.on_store_error.word();
+        let up = decider.queue().health().is_up();
+        Box::pin(async move {
+            Ok(match up {
+                true => "ready: the store answers".to_owned(),
+                false => format!("ready: the store does not answer, on_store_error = \"{fallback}\" decides"),
+            })
+        })
+    })
+}

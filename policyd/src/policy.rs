@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The policy in force: settings with their lists loaded and their texts cut, replaced as a whole when the daemon is reloaded.
+//! Whoever decides takes one snapshot and keeps it for that decision.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use common::config::{Mistake, Mistakes};
+
+use crate::checks::access::Lists;
+use crate::config::Settings;
+use crate::store::greylist::Times;
+use crate::template::Template;
+
+/// Everything that decisions depend on, read-only.
+#[derive(Debug)]
+pub struct Policy {
+    /// The settings as read.
+    pub settings: Settings,
+    /// The access lists.
+    pub lists: Lists,
+    /// Greylist times in milliseconds.
+    pub times: Times,
+    /// Text for a triplet that must wait.
+    pub text: Template,
+    /// Header for a triplet that has waited; none when it is switched off.
+    pub header: Option<Template>,
+    /// Name of that header.
+    pub header_name: String,
+}
+
+impl Policy {
+    /// Loads the lists that the settings name.
+    pub fn load(settings: Settings) -> Result<Self, Mistakes> {
+        let lists = Lists::load(&settings.access)?;
+        let greylist = &settings.greylist;
+        let header = Some(&greylist.header).filter(|header| !header.is_empty());
+        Ok(Self {
+            lists,
+            times: Times {
+                delay: greylist.delay.as_millis(),
+                retry_window: greylist.retry_window.as_millis(),
+                keep_passed: greylist.keep_passed.as_millis(),
+            },
+            text: template("greylist.text", &greylist.text)?,
+            header_name: greylist.header.split(':').next().unwrap_or_default().to_owned(),
+            header: header.map(|header| template("greylist.header", header)).transpose()?,
+            settings,
+        })
+    }
+}
+
+/// Settings made by hand may hold a text that reading them would have refused.
+fn template(key: &str, text: &str) -> Result<Template, Mistakes> {
+    let mistake = |message| Mistake { origin: "settings".to_owned(), key: key.to_owned(), message };
+    Template::new(text).map_err(|message| mistake(message).into())
+}
+
+type Reader = Box<dyn Fn() -> Result<Settings, Mistakes> + Send + Sync>;
+
+/// The policy in force, and how it is read anew.
+pub struct Live {
+    current: ArcSwap<Policy>,
+    started: Settings,
+    read: Reader,
+}
+
+impl Live {
+    /// Reads the policy for the first time; `read` is kept for reloads.
+    pub fn new(read: impl Fn() -> Result<Settings, Mistakes> + Send + Sync + 'static) -> Result<Self, Mistakes> {
+        let policy = Policy::load(read()?)?;
+        let started = policy.settings.clone();
+        Ok(Self { current: ArcSwap::from_pointee(policy), started, read: Box::new(read) })
+    }
+
+    /// A policy that never changes.
+    pub fn fixed(settings: Settings) -> Result<Self, Mistakes> {
+        Self::new(move || Ok(settings.clone()))
+    }
+
+    /// The policy for one decision.
+    pub fn current(&self) -> Guard<Arc<Policy>> {
+        self.current.load()
+    }
+
+    /// Reads settings and lists anew and puts them in force together, or neither when anything is wrong. Blocks on files. Gives
+    /// the keys that differ from those the daemon started with but need a restart.
+    pub fn reload(&self) -> Result<Vec<&'static str>, Mistakes> {
+        let policy = Policy::load((self.read)()?)?;
+        let waiting = self.started.unreloadable(&policy.settings);
+        self.current.store(Arc::new(policy));
+        Ok(waiting)
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("current", &self.current).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::config::Source;
+
+    #[test]
+    fn a_reload_is_all_or_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, list) = (folder.path().join("octroi.toml"), folder.path().join("clients"));
+        let write = |delay: &str, entries: &str| {
+            let text = format!("[greylist]\ndelay = '{delay}'\n[access]\nclient_whitelist = ['{}']\n", list.display());
+            std::fs::write(&file, text).unwrap();
+            std::fs::write(&list, entries).unwrap();
+        };
+        write("1m", "192.0.2.1\n");
+        let path = file.clone();
+        let live = Live::new(move || Settings::read(&Source::load(Some(&path))?)).unwrap();
+        let seen = |live: &Live| (live.current().times.delay, live.current().lists.len());
+        assert_eq!(seen(&live), (60_000, 1));
+
+        write("2m", "192.0.2.1\nnot an entry\n");
+        let told = live.reload().unwrap_err().to_string();
+        assert!(told.starts_with(&format!("{}:2: ", list.display())), "{told}");
+        assert_eq!(seen(&live), (60_000, 1), "the good list goes with the old settings");
+
+        write("soon", "192.0.2.1\n192.0.2.2\n");
+        let told = live.reload().unwrap_err().to_string();
+        assert!(told.starts_with(&format!("{}:2: greylist.delay: ", file.display())), "{told}");
+        assert_eq!(seen(&live), (60_000, 1));
+
+        write("2m", "192.0.2.1\n192.0.2.2\n");
+        assert_eq!(live.reload().unwrap(), Vec::<&str>::new());
+        assert_eq!(seen(&live), (120_000, 2));
+    }
+
+    #[test]
+    fn a_changed_listen_address_is_named() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let changed = Arc::new(AtomicBool::new(false));
+        let later = changed.clone();
+        let live = Live::new(move || {
+            let mut settings = Settings::default();
+            if later.load(Ordering::Relaxed) {
+                settings.policyd.http = String::new();
+            }
+            Ok(settings)
+        })
+        .unwrap();
+        changed.store(true, Ordering::Relaxed);
+        assert_eq!(live.reload().unwrap(), ["policyd.http"]);
+    }
+}

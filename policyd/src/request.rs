@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! A policy request as types: the attributes that checks look at, borrowed from the request's bytes.
+//!
+//! Pure. Which attribute has a value at which stage: Postfix SMTPD_POLICY_README. Absent, empty and `unknown` all
+//! mean that Postfix does not know.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use crate::wire::Block;
+
+/// The SMTP stage at which Postfix asks (`protocol_state`). With `smtpd_delay_reject = yes`, the default, client,
+/// HELO and sender restrictions are asked at RCPT too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ProtocolState {
+    /// At connection.
+    Connect,
+    /// EHLO.
+    Ehlo,
+    /// HELO.
+    Helo,
+    /// MAIL FROM.
+    Mail,
+    /// RCPT TO, once per recipient.
+    Rcpt,
+    /// DATA, or the first BDAT.
+    Data,
+    /// After the content.
+    EndOfMessage,
+    /// VRFY.
+    Vrfy,
+    /// ETRN.
+    Etrn,
+    /// None of these; a later Postfix may have more.
+    #[default]
+    Other,
+}
+
+impl ProtocolState {
+    /// Every state, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Connect,
+        Self::Ehlo,
+        Self::Helo,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::EndOfMessage,
+        Self::Vrfy,
+        Self::Etrn,
+        Self::Other,
+    ];
+
+    /// The word of Postfix, for log and metric.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "CONNECT",
+            Self::Ehlo => "EHLO",
+            Self::Helo => "HELO",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::EndOfMessage => "END-OF-MESSAGE",
+            Self::Vrfy => "VRFY",
+            Self::Etrn => "ETRN",
+            Self::Other => "other",
+        }
+    }
+
+    fn parse(value: &[u8]) -> Self {
+        Self::ALL.into_iter().find(|state| state.word().as_bytes() == value).unwrap_or_default()
+    }
+
+    /// True when MAIL has been given, so that an empty sender is the null sender and not an unknown one.
+    pub fn has_sender(self) -> bool {
+        matches!(self, Self::Mail | Self::Rcpt | Self::Data | Self::EndOfMessage)
+    }
+}
+
+/// One request. Values that are not UTF-8 have their wrong bytes replaced by U+FFFD.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PolicyRequest<'a> {
+    /// Stage.
+    pub state: ProtocolState,
+    /// IP address of the client; none when Postfix does not know it.
+    pub client_address: Option<IpAddr>,
+    /// Host name of the client, confirmed in both directions by Postfix; none otherwise.
+    pub client_name: Option<Cow<'a, str>>,
+    /// Name from the address alone, confirmed or not; none when there is none.
+    pub reverse_client_name: Option<Cow<'a, str>>,
+    /// What the client called itself.
+    pub helo_name: Cow<'a, str>,
+    /// Envelope sender; empty for the null sender, and before MAIL.
+    pub sender: Cow<'a, str>,
+    /// Envelope recipient; at DATA and END-OF-MESSAGE only when there is exactly one.
+    pub recipient: Cow<'a, str>,
+    /// Ties the requests of one message on one Postfix host; empty before RCPT.
+    pub instance: Cow<'a, str>,
+    /// Queue id; empty for the first recipient.
+    pub queue_id: Cow<'a, str>,
+    /// Log-in name; empty when the client has not authenticated.
+    pub sasl_username: Cow<'a, str>,
+}
+
+impl<'a> PolicyRequest<'a> {
+    /// Reads the attributes of a block. Unknown names are passed over; of two equal names the last counts.
+    pub fn parse(block: Block<'a>) -> Self {
+        let mut request = Self::default();
+        for (name, value) in block.attributes() {
+            match name {
+                b"protocol_state" => request.state = ProtocolState::parse(value),
+                b"client_address" => request.client_address = ip(value),
+                b"client_name" => request.client_name = known(value),
+                b"reverse_client_name" => request.reverse_client_name = known(value),
+                b"helo_name" => request.helo_name = String::from_utf8_lossy(value),
+                b"sender" => request.sender = String::from_utf8_lossy(value),
+                b"recipient" => request.recipient = String::from_utf8_lossy(value),
+                b"instance" => request.instance = String::from_utf8_lossy(value),
+                b"queue_id" => request.queue_id = String::from_utf8_lossy(value),
+                b"sasl_username" => request.sasl_username = String::from_utf8_lossy(value),
+                _ => {}
+            }
+        }
+        request
+    }
+
+    /// True for the null sender `<>`; false while no sender has been given.
+    pub fn is_null_sender(&self) -> bool {
+        self.state.has_sender() && self.sender.is_empty()
+    }
+}
+
+/// A name, unless it is empty or Postfix' word for "none".
+fn known(value: &[u8]) -> Option<Cow<'_, str>> {
+    (!value.is_empty() && value != b"unknown").then(|| String::from_utf8_lossy(value))
+}
+
+/// An IP address. IPv4-mapped IPv6 becomes IPv4, and the zone of a link-local address (`fe80::1%eth0`) is cut.
+fn ip(value: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(value).ok()?;
+    let address = text.split_once('%').map_or(text, |(address, _)| address);
+    address.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Framer;
+    use proptest::prelude::*;
+
+    /// Calls `look` with the request made of `lines`.
+    fn with(lines: &str, look: impl FnOnce(PolicyRequest<'_>)) {
+        let text = format!("request=smtpd_access_policy\n{lines}\n");
+        let mut framer = Framer::new();
+        assert_eq!(framer.find(text.as_bytes()), Ok(Some(text.len())));
+        look(PolicyRequest::parse(framer.block(text.as_bytes())));
+    }
+
+    #[test]
+    fn attributes_become_fields() {
+        let lines = "protocol_state=RCPT\nprotocol_name=ESMTP\nhelo_name=some.domain.tld\nqueue_id=8045F2AB23\n\
+            sender=foo@bar.tld\nrecipient=bar@foo.tld\nclient_address=1.2.3.4\nclient_name=another.domain.tld\n\
+            reverse_client_name=another.domain.tld\ninstance=123.456.7\nsasl_username=you\nnever_heard_of=1\n";
+        with(lines, |request| {
+            let expected = PolicyRequest {
+                state: ProtocolState::Rcpt,
+                client_address: Some("1.2.3.4".parse().unwrap()),
+                client_name: Some("another.domain.tld".into()),
+                reverse_client_name: Some("another.domain.tld".into()),
+                helo_name: "some.domain.tld".into(),
+                sender: "foo@bar.tld".into(),
+                recipient: "bar@foo.tld".into(),
+                instance: "123.456.7".into(),
+                queue_id: "8045F2AB23".into(),
+                sasl_username: "you".into(),
+            };
+            assert_eq!(request, expected);
+            assert!(!request.is_null_sender());
+        });
+    }
+
+    #[test]
+    fn what_postfix_does_not_know_is_none() {
+        for lines in [
+            "",
+            "client_address=\nclient_name=\nreverse_client_name=\n",
+            "client_address=unknown\nclient_name=unknown\nreverse_client_name=unknown\n",
+        ] {
+            with(lines, |request| assert_eq!(request, PolicyRequest::default()));
+        }
+        with("client_address=::ffff:192.0.2.1\n", |request| {
+            assert_eq!(request.client_address, "192.0.2.1".parse().ok())
+        });
+        with("client_address=fe80::1%eth0\n", |request| assert_eq!(request.client_address, "fe80::1".parse().ok()));
+    }
+
+    #[test]
+    fn only_after_mail_an_empty_sender_is_the_null_sender() {
+        for (state, null) in [
+            ("CONNECT", false),
+            ("EHLO", false),
+            ("MAIL", true),
+            ("RCPT", true),
+            ("DATA", true),
+            ("END-OF-MESSAGE", true),
+            ("ETRN", false),
+        ] {
+            with(&format!("protocol_state={state}\nsender=\n"), |request| {
+                assert_eq!(request.state.word(), state);
+                assert_eq!(request.is_null_sender(), null, "{state}");
+            });
+        }
+        with("protocol_state=BDAT\n", |request| assert_eq!(request.state, ProtocolState::Other));
+    }
+
+    #[test]
+    fn the_last_of_two_equal_names_counts() {
+        with("sender=a\nsender=b\n", |request| assert_eq!(request.sender, "b"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_values_are_read(values in proptest::collection::vec("[^\n\u{0}]{0,20}", 6)) {
+            let names = ["protocol_state", "client_address", "client_name", "helo_name", "sender", "recipient"];
+            let lines: String = names.iter().zip(&values).map(|(name, value)| format!("{name}={value}\n")).collect();
+            with(&lines, |request| assert_eq!(request.sender, values[4]));
+        }
+    }
+}

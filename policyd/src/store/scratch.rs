@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! A throw-away SQLite store for `policyd test`: triplets are copied into it from the real store, which is only read, and the
+//! requests are then decided on the copy.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::store::{Store, StoreError, StoreSettings};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use super::{Connection, greylist};
+use crate::triplet::Triplet;
+
+/// Time for the first contact with the real store.
+const CONTACT_TIME: Duration = Duration::from_secs(3);
+
+const READ: &str = "select first_seen, last_seen, tries, passes, expires from greylist \
+    where client = $1 and sender = $2 and recipient = $3";
+
+const COPY: &str = "insert into greylist (client, sender, recipient, first_seen, last_seen, tries, passes, expires) \
+    values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing";
+
+/// The copy, and the original if it can be read.
+#[derive(Debug)]
+pub struct Scratch {
+    copy: Store,
+    original: Option<Store>,
+    told: String,
+    /// Removed with everything in it at the end.
+    _folder: tempfile::TempDir,
+}
+
+impl Scratch {
+    /// Makes an empty copy and looks whether the original can be read.
+    pub async fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let failed = |error: std::io::Error| StoreError::Broken(format!("cannot make a temporary folder: {error}"));
+        let folder = tempfile::tempdir().map_err(failed)?;
+        let url = format!("sqlite:{}", folder.path().join("scratch.db").display());
+        let copy = Store::open(&StoreSettings { url, url_file: None, ..settings.clone() }).await?;
+        copy.migrate().await?;
+        let (original, told) = match read_only(settings).await {
+            Ok(store) => {
+                let told = format!("a copy of the {} store, which is only read", store.kind());
+                (Some(store), told)
+            }
+            Err(error) => (None, format!("an empty store in memory of this command ({error})")),
+        };
+        Ok(Self { copy, original, told, _folder: folder })
+    }
+
+    /// The store to decide on.
+    pub fn store(&self) -> &Store {
+        &self.copy
+    }
+
+    /// What requests are decided on, in words.
+    pub fn told(&self) -> &str {
+        &self.told
+    }
+
+    /// Takes over what the original knows of a triplet, unless the copy knows it already.
+    pub async fn fetch(&self, triplet: &Triplet) -> Result<(), StoreError> {
+        let Some(row) = self.read(triplet).await? else { return Ok(()) };
+        let Store::Sqlite(pool) = &self.copy else { return Ok(()) };
+        let (first_seen, last_seen, tries, passes, expires) = row;
+        sqlx::query(COPY)
+            .bind(&triplet.client)
+            .bind(&triplet.sender)
+            .bind(&triplet.recipient)
+            .bind(first_seen)
+            .bind(last_seen)
+            .bind(tries)
+            .bind(passes)
+            .bind(expires)
+            .execute(pool)
+            .await?;
+        Ok(())
+    }
+
+    async fn read(&self, triplet: &Triplet) -> Result<Option<(i64, i64, i64, i64, i64)>, StoreError> {
+        let (client, sender, recipient) = (&triplet.client, &triplet.sender, &triplet.recipient);
+        Ok(match &self.original {
+            None => None,
+            Some(Store::Postgres(pool)) => {
+                sqlx::query_as(READ).bind(client).bind(sender).bind(recipient).fetch_optional(pool).await?
+            }
+            Some(Store::Sqlite(pool)) => {
+                sqlx::query_as(READ).bind(client).bind(sender).bind(recipient).fetch_optional(pool).await?
+            }
+        })
+    }
+}
+
+/// The configured store, opened so that nothing in it can change and no file comes into being.
+async fn read_only(settings: &StoreSettings) -> Result<Store, StoreError> {
+    let store = match sqlite_file(settings) {
+        None => Store::open(settings).await?,
+        Some(path) if !path.exists() => {
+            return Err(StoreError::Unavailable(format!("{} does not exist yet", path.display())));
+        }
+        Some(path) => {
+            let options = SqliteConnectOptions::new().filename(path).read_only(true);
+            Store::Sqlite(SqlitePoolOptions::new().max_connections(1).connect_with(options).await?)
+        }
+    };
+    let late = || StoreError::Unavailable(format!("no answer within {} seconds", CONTACT_TIME.as_secs()));
+    let contact = async { greylist::probe(&mut Connection::acquire(&store).await?).await };
+    tokio::time::timeout(CONTACT_TIME, contact).await.map_err(|_| late())??;
+    Ok(store)
+}
+
+/// The file of a SQLite store; none for PostgreSQL. The rules are those of `StoreSettings::url`.
+fn sqlite_file(settings: &StoreSettings) -> Option<PathBuf> {
+    let url = match &settings.url_file {
+        Some(path) => std::fs::read_to_string(path).ok()?.trim().to_owned(),
+        None => settings.url.clone(),
+    };
+    let path = url.strip_prefix("sqlite:")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if !path.is_empty() {
+        return Some(PathBuf::from(path));
+    }
+    let state = std::env::var("STATE_DIRECTORY").unwrap_or_default();
+    let folder = state.split(':').next().filter(|folder| !folder.is_empty()).unwrap_or("/var/lib/octroi");
+    Some(PathBuf::from(folder).join("octroi.db"))
+}

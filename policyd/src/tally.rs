@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The numbers that decisions leave behind (`octroi_policyd_…`). Handles are looked up once, not per request.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram};
+
+use crate::request::ProtocolState;
+use crate::verdict::{Reason, Verdict};
+use crate::wire::WireError;
+
+/// The counters of one daemon.
+#[derive(Debug)]
+pub struct Tally {
+    requests: [Counter; ProtocolState::ALL.len()],
+    /// Made when they first occur: a page of zeros for pairs that cannot occur helps nobody.
+    decisions: [[OnceLock<Counter>; Verdict::KINDS]; Reason::COUNT],
+    seconds: Histogram,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tally {
+    /// Counters with the recorder that is installed now.
+    pub fn new() -> Self {
+        describe();
+        Self {
+            requests: ProtocolState::ALL
+                .map(|state| counter!("octroi_policyd_requests_total", "state" => state.word())),
+            decisions: [const { [const { OnceLock::new() }; Verdict::KINDS] }; Reason::COUNT],
+            seconds: histogram!("octroi_policyd_decision_seconds"),
+        }
+    }
+
+    /// Counts one decision.
+    pub fn decided(&self, state: ProtocolState, verdict: &Verdict, reason: Reason, took: Duration) {
+        self.requests[state as usize].increment(1);
+        let pair = &self.decisions[reason as usize][verdict.kind()];
+        let (action, reason) = (verdict.word(), reason.word());
+        pair.get_or_init(|| counter!("octroi_policyd_decisions_total", "action" => action, "reason" => reason))
+            .increment(1);
+        self.seconds.record(took);
+    }
+
+    /// Counts a request that could not be read.
+    pub fn unreadable(&self, error: WireError) {
+        counter!("octroi_policyd_wire_errors_total", "error" => error.word()).increment(1);
+    }
+}
+
+fn describe() {
+    describe_counter!("octroi_policyd_requests_total", "Policy requests by protocol state.");
+    describe_counter!("octroi_policyd_decisions_total", "Decisions by Postfix action and reason.");
+    describe_histogram!("octroi_policyd_decision_seconds", "Time from a complete request to its decision.");
+    describe_counter!(
+        "octroi_policyd_wire_errors_total",
+        "Requests that could not be read; the connection was closed."
+    );
+    describe_counter!("octroi_policyd_connections_broken_total", "Connections given up inside a request or its reply.");
+    describe_gauge!("octroi_policyd_store_up", "1 while the store answers, 0 while on_store_error decides.");
+    describe_counter!("octroi_policyd_store_failures_total", "Statements that failed or came too late.");
+    describe_histogram!("octroi_policyd_store_batch", "Requests that shared one statement.");
+    describe_counter!("octroi_policyd_greylist_expired_total", "Expired triplets that this host deleted.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_and_reasons_have_a_place_in_the_tables() {
+        for (number, state) in ProtocolState::ALL.into_iter().enumerate() {
+            assert_eq!(state as usize, number);
+        }
+        let tally = Tally::new();
+        tally.decided(ProtocolState::Other, &Verdict::Pass, Reason::OverBudget, Duration::ZERO);
+    }
+}

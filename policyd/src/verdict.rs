@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What was decided and why, and how Postfix is told (access(5), SMTPD_POLICY_README).
+//!
+//! Pure. The texts of replies are made here and nowhere else, never from an error. `OK` is not among the actions:
+//! in the recipient restrictions it would also end the check against open relaying. HOLD, FILTER, REDIRECT, BCC
+//! and DISCARD are not either: with a proxy filter Postfix only logs them and lets the mail go on.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// What Postfix is told to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on with the next restriction.
+    Pass,
+    /// Go on, and put this header line (`Name: value`) on top of the message.
+    PassWithHeader(String),
+    /// Refuse for good with this text, which begins with an enhanced status code (RFC 3463).
+    Reject(Cow<'static, str>),
+    /// Refuse for now, with this text.
+    Defer(String),
+    /// Refuse for now unless a later restriction refuses for good, with this text.
+    DeferIfPermit(String),
+}
+
+impl Verdict {
+    /// How many kinds of verdicts there are.
+    pub const KINDS: usize = 5;
+
+    /// Number of the kind, under [`Verdict::KINDS`].
+    pub fn kind(&self) -> usize {
+        match self {
+            Self::Pass => 0,
+            Self::PassWithHeader(_) => 1,
+            Self::Reject(_) => 2,
+            Self::Defer(_) => 3,
+            Self::DeferIfPermit(_) => 4,
+        }
+    }
+
+    /// The word for log and metric: the Postfix action in lower case.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Pass => "dunno",
+            Self::PassWithHeader(_) => "prepend",
+            Self::Reject(_) => "reject",
+            Self::Defer(_) => "defer",
+            Self::DeferIfPermit(_) => "defer_if_permit",
+        }
+    }
+
+    /// Writes the action for Postfix to `out`, which is emptied first.
+    pub fn action(&self, out: &mut String) {
+        out.clear();
+        let (verb, text): (&str, &str) = match self {
+            Self::Pass => ("DUNNO", ""),
+            Self::PassWithHeader(header) => ("PREPEND ", header),
+            Self::Reject(text) => ("REJECT ", text),
+            Self::Defer(text) => ("DEFER ", text),
+            Self::DeferIfPermit(text) => ("DEFER_IF_PERMIT ", text),
+        };
+        out.push_str(verb);
+        out.push_str(text);
+    }
+}
+
+/// Why: the closed list of words that log, metrics and later `octroi why` share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No check had anything to say at this stage.
+    NothingToCheck,
+    /// The client is in a whitelist.
+    ClientWhitelisted,
+    /// The client is in a blacklist.
+    ClientBlacklisted,
+    /// The sender is in a whitelist.
+    SenderWhitelisted,
+    /// The sender is in a blacklist.
+    SenderBlacklisted,
+    /// The recipient is in a whitelist.
+    RecipientWhitelisted,
+    /// The recipient is in a blacklist.
+    RecipientBlacklisted,
+    /// The client has logged in; its mail is not greylisted.
+    Authenticated,
+    /// Postfix does not know the client's address; there is no triplet without it.
+    NoClient,
+    /// Greylisting is off.
+    GreylistOff,
+    /// The null sender (or postmaster) at RCPT: greylisted at DATA, so that callbacks of others work.
+    WaitsForData,
+    /// Adaptive greylisting saw no sign against the client.
+    Unsuspicious,
+    /// Greylisted: this triplet was not known.
+    GreylistNew,
+    /// Greylisted: this triplet came again before its delay was over.
+    GreylistEarly,
+    /// This triplet came again after its delay, for the first time.
+    GreylistPassedNow,
+    /// This triplet has passed before.
+    GreylistPassed,
+    /// Learn mode: would have been greylisted.
+    WouldDefer,
+    /// The store cannot be reached or answers with errors; the configured fallback holds.
+    StoreUnavailable,
+    /// The store did not answer within the budget; the configured fallback holds.
+    OverBudget,
+}
+
+impl Reason {
+    /// How many reasons there are.
+    pub const COUNT: usize = Self::OverBudget as usize + 1;
+
+    /// The word for log and metric.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NothingToCheck => "nothing_to_check",
+            Self::ClientWhitelisted => "client_whitelisted",
+            Self::ClientBlacklisted => "client_blacklisted",
+            Self::SenderWhitelisted => "sender_whitelisted",
+            Self::SenderBlacklisted => "sender_blacklisted",
+            Self::RecipientWhitelisted => "recipient_whitelisted",
+            Self::RecipientBlacklisted => "recipient_blacklisted",
+            Self::Authenticated => "authenticated",
+            Self::NoClient => "no_client",
+            Self::GreylistOff => "greylist_off",
+            Self::WaitsForData => "waits_for_data",
+            Self::Unsuspicious => "unsuspicious",
+            Self::GreylistNew => "greylist_new",
+            Self::GreylistEarly => "greylist_early",
+            Self::GreylistPassedNow => "greylist_passed_now",
+            Self::GreylistPassed => "greylist_passed",
+            Self::WouldDefer => "would_defer",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::OverBudget => "over_budget",
+        }
+    }
+}
+
+/// A handle by which a decision is found in the log: ten characters of Crockford's base 32, given to the sender in
+/// the reply. Not a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecisionId([u8; 10]);
+
+impl DecisionId {
+    /// The id of a number; the low 50 bits count.
+    pub fn from_bits(bits: u64) -> Self {
+        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        Self(std::array::from_fn(|at| ALPHABET[(bits >> (5 * (9 - at)) & 31) as usize]))
+    }
+
+    /// The ten characters.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// What one check came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What to tell Postfix.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// The fact behind it in words, for log and trace: the list entry that matched, the signs seen. Often empty.
+    pub fact: String,
+}
+
+impl Finding {
+    /// Lets the mail go on.
+    pub fn pass(reason: Reason) -> Self {
+        Self { verdict: Verdict::Pass, reason, fact: String::new() }
+    }
+
+    /// The same with the fact behind it.
+    pub fn because(mut self, fact: impl Into<String>) -> Self {
+        self.fact = fact.into();
+        self
+    }
+}
+
+/// The text of a refusal by an access list (RFC 3463: 5.7.1, delivery not authorized).
+pub fn blacklisted(reason: Reason) -> Verdict {
+    Verdict::Reject(Cow::Borrowed(match reason {
+        Reason::ClientBlacklisted => "5.7.1 Client host rejected: access denied",
+        Reason::SenderBlacklisted => "5.7.1 Sender address rejected: access denied",
+        Reason::RecipientBlacklisted => "5.7.1 Recipient address rejected: access denied",
+        _ => "5.7.1 Access denied",
+    }))
+}
+
+/// The text of a refusal because we cannot tell (RFC 3463: 4.3.0, other mail system status).
+pub fn cannot_tell(id: DecisionId) -> Verdict {
+    let mut text = String::with_capacity(64);
+    // Writing to a String cannot fail.
+    let _ = write!(text, "4.3.0 Temporary trouble, try again later; id {}", id.as_str());
+    Verdict::Defer(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_become_postfix_actions() {
+        let mut out = String::from("left over");
+        for (verdict, action, word) in [
+            (Verdict::Pass, "DUNNO", "dunno"),
+            (Verdict::PassWithHeader("X-Greylist: a".into()), "PREPEND X-Greylist: a", "prepend"),
+            (blacklisted(Reason::SenderBlacklisted), "REJECT 5.7.1 Sender address rejected: access denied", "reject"),
+            (Verdict::Defer("4.3.0 x".into()), "DEFER 4.3.0 x", "defer"),
+            (Verdict::DeferIfPermit("4.7.1 x".into()), "DEFER_IF_PERMIT 4.7.1 x", "defer_if_permit"),
+        ] {
+            verdict.action(&mut out);
+            assert_eq!(out, action);
+            assert_eq!(verdict.word(), word);
+            assert!(verdict.kind() < Verdict::KINDS);
+        }
+    }
+
+    #[test]
+    fn ids_are_ten_characters_and_differ() {
+        assert_eq!(DecisionId::from_bits(0).as_str(), "0000000000");
+        assert_eq!(DecisionId::from_bits(u64::MAX).as_str(), "zzzzzzzzzz");
+        assert_eq!(DecisionId::from_bits(32).as_str(), "0000000010");
+        assert_ne!(DecisionId::from_bits(1), DecisionId::from_bits(2));
+    }
+
+    #[test]
+    fn trouble_of_ours_is_told_without_its_cause() {
+        assert_eq!(
+            cannot_tell(DecisionId::from_bits(1)),
+            Verdict::Defer("4.3.0 Temporary trouble, try again later; id 0000000001".into())
+        );
+    }
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The load on a policy server: requests as Postfix 3.7's smtpd(8) sends them at RCPT TO, one after the other on each
+//! connection, every answer read and judged (SMTPD_POLICY_README).
+//!
+//! No two requests belong to the same message, and no two first contacts have the same triplet, in all of a run.
+
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ::tests::process::Trouble;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::measure::{Bounds, Budget, Failure, Sample, Subject, Tally};
+
+/// Triplets that are made known before anything is measured.
+const KNOWN: u64 = 1000;
+/// The clients with this network are whitelisted (RFC 5737, TEST-NET-1).
+pub(crate) const WHITELISTED: &str = "192.0.2.0/24";
+/// The greylist delay the daemons must be set to, the shortest there is.
+pub(crate) const DELAY: Duration = Duration::from_secs(1);
+/// Postfix would wait longer; we have seen enough.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_ANSWER: usize = 4096;
+
+/// Numbers requests, and with them triplets. The first ones are the known triplets.
+static NEXT: AtomicU64 = AtomicU64::new(KNOWN);
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// A triplet that has passed before.
+    Known,
+    /// A triplet nobody has ever seen.
+    New,
+    /// A client in the whitelist.
+    Whitelisted,
+}
+
+impl Load {
+    /// All, in the order of the table.
+    pub(crate) const ALL: [Load; 3] = [Load::Known, Load::New, Load::Whitelisted];
+
+    /// What the table calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Load::Known => "known triplet",
+            Load::New => "first contact",
+            Load::Whitelisted => "whitelisted",
+        }
+    }
+
+    fn is_right(self, does_nothing: bool, action: &str) -> bool {
+        match self {
+            _ if does_nothing => action == "DUNNO",
+            Load::Known => action == "DUNNO" || action.starts_with("PREPEND X-Greylist: "),
+            Load::New => action.starts_with("DEFER_IF_PERMIT 4.7.1 Greylisted"),
+            Load::Whitelisted => action == "DUNNO",
+        }
+    }
+
+    /// Request number `number` of this load, in `out`.
+    fn write(self, number: u64, out: &mut Vec<u8>) {
+        out.clear();
+        match self {
+            Load::Known => write_request(number, number % KNOWN, spread(number % KNOWN), out),
+            Load::New => write_request(number, number, spread(number), out),
+            Load::Whitelisted => write_request(number, number, Ipv4Addr::new(192, 0, 2, (number % 250) as u8 + 1), out),
+        }
+    }
+}
+
+/// Clients all over a large network, neighbours far apart.
+fn spread(triplet: u64) -> Ipv4Addr {
+    let [_, a, b, c] = (triplet.wrapping_mul(2_654_435_761) as u32).to_be_bytes();
+    Ipv4Addr::new(10, a, b, c)
+}
+
+fn write_request(number: u64, triplet: u64, client: Ipv4Addr, out: &mut Vec<u8>) {
+    let organisation = triplet % 997;
+    let written = write!(
+        out,
+        "request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\nclient_address={client}\n\
+         client_name=mx{triplet}.org{organisation}.example\nclient_port=41234\n\
+         reverse_client_name=mx{triplet}.org{organisation}.example\nserver_address=198.51.100.25\nserver_port=25\n\
+         helo_name=mx{triplet}.org{organisation}.example\nsender=writer@org{organisation}.example\n\
+         recipient=reader{triplet}@bench.test\nrecipient_count=0\nqueue_id=\ninstance=be9c.{number:x}.0\nsize=4711\n\
+         etrn_domain=\nstress=\nsasl_method=\nsasl_username=\nsasl_sender=\nccert_subject=\nccert_issuer=\n\
+         ccert_fingerprint=\nccert_pubkey_fingerprint=\nencryption_protocol=TLSv1.3\n\
+         encryption_cipher=TLS_AES_256_GCM_SHA384\nencryption_keysize=256\npolicy_context=\n\n"
+    );
+    debug_assert!(written.is_ok(), "a Vec takes everything");
+}
+
+/// One connection, as one smtpd process has it.
+#[derive(Debug)]
+struct Client {
+    stream: TcpStream,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Client {
+    async fn connect(port: u16) -> std::io::Result<Client> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Client { stream, request: Vec::with_capacity(1024), answer: Vec::with_capacity(LONGEST_ANSWER) })
+    }
+
+    /// Asks once; the action of the answer.
+    async fn ask(&mut self, load: Load, number: u64) -> Result<&str, Failure> {
+        load.write(number, &mut self.request);
+        match timeout(PATIENCE, self.exchange()).await {
+            Ok(done) => done?,
+            Err(_) => return Err(Failure::Broken(format!("no answer within {} s", PATIENCE.as_secs()))),
+        }
+        let text = std::str::from_utf8(&self.answer).ok();
+        let action = text.and_then(|text| text.strip_prefix("action=")?.strip_suffix("\n\n"));
+        match action.filter(|action| !action.contains(['\n', '\r'])) {
+            Some(action) => Ok(action),
+            None => Err(Failure::Wrong(format!("not an answer: {}", self.answer.escape_ascii()))),
+        }
+    }
+
+    async fn exchange(&mut self) -> Result<(), Failure> {
+        self.stream.write_all(&self.request).await?;
+        self.answer.clear();
+        while !self.answer.ends_with(b"\n\n") {
+            if self.stream.read_buf(&mut self.answer).await? == 0 {
+                return Err(Failure::Broken("closed without an answer".to_owned()));
+            }
+            if self.answer.len() >= LONGEST_ANSWER {
+                return Err(Failure::Broken(format!("an answer of more than {LONGEST_ANSWER} bytes")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask_and_judge(&mut self, load: Load, does_nothing: bool) -> Result<(), Failure> {
+        let action = self.ask(load, NEXT.fetch_add(1, Ordering::Relaxed)).await?;
+        if load.is_right(does_nothing, action) {
+            return Ok(());
+        }
+        Err(Failure::Wrong(format!("answer to a {}: {action}", load.name())))
+    }
+}
+
+/// The closed loop: `clients` connections, each asks again as soon as it is answered.
+pub(crate) async fn run(load: Load, subject: &Subject, clients: usize, bounds: Bounds) -> Result<Sample, Trouble> {
+    let mut connections = Vec::new();
+    for _ in 0..clients {
+        let connection = Client::connect(subject.port).await.map_err(|error| Trouble::new("cannot connect", error))?;
+        connections.push(connection);
+    }
+    let budget = Arc::new(Budget::start(bounds));
+    let mut running = JoinSet::new();
+    for mut client in connections {
+        let (mut tally, does_nothing) = (Tally::new(&budget), subject.does_nothing);
+        running.spawn(async move {
+            while tally.begin() {
+                tally.end(client.ask_and_judge(load, does_nothing).await);
+            }
+            tally.sample
+        });
+    }
+    let mut sample = Sample::default();
+    while let Some(done) = running.join_next().await {
+        sample.add(done.map_err(|error| Trouble::new("a client of the load", error))?);
+    }
+    sample.elapsed = budget.elapsed();
+    Ok(sample)
+}
+
+/// Makes the known triplets known: a first contact each, and again when the delay is over.
+pub(crate) async fn make_known(subject: &Subject) -> Result<(), Trouble> {
+    let trouble = |why: String| Trouble::new(format!("{}: making triplets known", subject.name), why);
+    let mut client = Client::connect(subject.port).await.map_err(|error| trouble(error.to_string()))?;
+    let deadline = Instant::now() + DELAY + PATIENCE;
+    let mut waiting: Vec<u64> = (0..KNOWN).collect();
+    let mut instance = 0;
+    while !waiting.is_empty() {
+        let mut deferred = Vec::new();
+        for &triplet in &waiting {
+            // The instance must be new, the triplet must not.
+            instance += KNOWN;
+            let action = client.ask(Load::Known, instance + triplet).await;
+            let action = action.map_err(|failure| trouble(format!("{failure:?}")))?;
+            match action {
+                deferral if Load::New.is_right(false, deferral) => deferred.push(triplet),
+                passed if Load::Known.is_right(false, passed) => {}
+                other => return Err(trouble(other.to_owned())),
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(trouble(format!("{} of {KNOWN} still do not pass", deferred.len())));
+        }
+        waiting = deferred;
+        tokio::time::sleep(DELAY / 4).await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(load: Load, number: u64) -> String {
+        let mut out = b"old".to_vec();
+        load.write(number, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn attribute<'a>(request: &'a str, name: &str) -> &'a str {
+        request.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_one_that_policyd_reads() {
+        let text = request(Load::New, 5000);
+        assert!(text.starts_with("request=smtpd_access_policy\n") && text.ends_with("\n\n"));
+        assert_eq!(text.matches("\n\n").count(), 1);
+        assert_eq!(attribute(&text, "recipient"), "reader5000@bench.test");
+        assert_eq!(attribute(&text, "instance"), "be9c.1388.0");
+        assert!(text.lines().all(|line| line.is_empty() || line.contains('=')));
+    }
+
+    #[test]
+    fn known_triplets_come_again_and_first_contacts_do_not() {
+        let triplet =
+            |text: &str| ["client_address", "sender", "recipient"].map(|name| attribute(text, name).to_owned());
+        assert_eq!(triplet(&request(Load::Known, 7)), triplet(&request(Load::Known, 7 + KNOWN)));
+        assert_ne!(
+            attribute(&request(Load::Known, 7), "instance"),
+            attribute(&request(Load::Known, 7 + KNOWN), "instance")
+        );
+        assert_ne!(triplet(&request(Load::New, KNOWN)), triplet(&request(Load::New, KNOWN + 1)));
+        assert!(attribute(&request(Load::Whitelisted, 250), "client_address").starts_with("192.0.2."));
+    }
+
+    #[test]
+    fn answers_are_judged() {
+        for (load, does_nothing, action, right) in [
+            (Load::New, false, "DEFER_IF_PERMIT 4.7.1 Greylisted, try again in 1s; id X", true),
+            (Load::New, false, "DEFER_IF_PERMIT 4.3.0 store", false),
+            (Load::New, false, "DUNNO", false),
+            (Load::New, true, "DUNNO", true),
+            (Load::Known, false, "DUNNO", true),
+            (Load::Known, false, "PREPEND X-Greylist: delayed 1s by mx.test", true),
+            (Load::Known, false, "DEFER_IF_PERMIT 4.7.1 Greylisted", false),
+            (Load::Known, true, "PREPEND X-Greylist: x", false),
+            (Load::Whitelisted, false, "DUNNO", true),
+            (Load::Whitelisted, false, "OK", false),
+        ] {
+            assert_eq!(load.is_right(does_nothing, action), right, "{load:?} {does_nothing} {action}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_answer_is_an_error() {
+        let port = ::tests::ports::free_port();
+        tokio::spawn(crate::peers::dunno(port));
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        let subject = Subject { name: "dunno", port, process: 0, beside: None, does_nothing: true };
+        let bounds = Bounds { time: Duration::from_secs(60), count: 50 };
+        let sample = run(Load::New, &subject, 4, bounds).await.unwrap();
+        assert_eq!((sample.latencies.len(), sample.errors), (50, 0));
+        let pretender = Subject { does_nothing: false, ..subject };
+        let sample = run(Load::New, &pretender, 4, bounds).await.unwrap();
+        assert_eq!((sample.latencies.len(), sample.errors), (0, 50));
+        assert_eq!(sample.first_error.as_deref(), Some("answer to a first contact: DUNNO"));
+        assert!(make_known(&pretender).await.is_ok(), "DUNNO is what a known triplet gets");
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The pipeline with a real clamd, with one that misbehaves on order, and as the command `contentd scan`.
+//!
+//! All messages are made here. What needs real mail is in `corpus`.
+
+mod command;
+mod fake_clamd;
+mod real_clamd;
+
+use common::config::Source;
+use contentd::config::Settings;
+use contentd::envelope::{Client, Envelope, MessageId, Path};
+use contentd::findings::{Findings, Outcome};
+use contentd::pipeline::Pipeline;
+use contentd::spool::Message;
+use contentd::verdict::{Verdict, decide};
+use std::time::Duration;
+use tests::letters::Correspondents;
+use tokio::time::Instant;
+
+/// Far away: no test waits for it.
+const LATER: Duration = Duration::from_secs(120);
+
+/// A pipeline with its policy.
+struct Inspector {
+    pipeline: Pipeline,
+    settings: Settings,
+}
+
+impl Inspector {
+    /// With the built-in defaults and these lines of configuration.
+    fn new(lines: &str) -> Inspector {
+        let source = Source::from_text("test.toml", lines).expect("good TOML");
+        let settings = Settings::read(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        Inspector { pipeline: Pipeline::new(&settings).expect("good settings"), settings }
+    }
+
+    /// With a clamd at this address and these lines of its section.
+    fn with_clamd(address: &str, lines: &str) -> Inspector {
+        Inspector::new(&format!("[antivirus.clamd]\naddress = \"{address}\"\n{lines}\n"))
+    }
+
+    async fn inspect(&self, message: &[u8]) -> (Findings, Verdict) {
+        self.inspect_until(message, Instant::now() + LATER).await
+    }
+
+    async fn inspect_until(&self, message: &[u8], deadline: Instant) -> (Findings, Verdict) {
+        let envelope = Envelope::new(MessageId::generate(), Path::from_address("a@sender.test"), Client::default());
+        let message = Message::from_bytes(message.to_vec());
+        let findings = self.pipeline.inspect(&envelope, &message, deadline).await;
+        let verdict = decide(&findings, &self.settings.policy());
+        (findings, verdict)
+    }
+
+    /// The verdict as `category destiny reason`.
+    async fn verdict(&self, message: &[u8]) -> String {
+        let (_, verdict) = self.inspect(message).await;
+        format!("{} {} {}", verdict.category.word(), verdict.destiny.word(), verdict.reason.word())
+    }
+
+    /// What clamd said.
+    async fn outcome(&self, message: &[u8]) -> Outcome {
+        let (mut findings, _) = self.inspect(message).await;
+        assert_eq!(findings.scans.len(), 1, "{findings:?}");
+        findings.scans.remove(0).outcome
+    }
+}
+
+/// Who writes to whom.
+const US: Correspondents<'static> = Correspondents { from: "a@sender.test", to: "b@receiver.test" };
+
+/// A plain message of about this size.
+fn letter_of(size: usize) -> Vec<u8> {
+    let line = "The quick brown fox jumps over the lazy dog and writes a letter home.\r\n";
+    let head = "From: a@sender.test\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\nSubject: long\r\n\r\n";
+    [head, &line.repeat(size / line.len() + 1)].concat().into_bytes()
+}
+
+/// Base64 in lines of 76 characters.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for (number, chunk) in bytes.chunks(3).enumerate() {
+        if number > 0 && number % 19 == 0 {
+            out.push_str("\r\n");
+        }
+        let group = chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let index = (group >> (18 - 6 * place)) as usize & 63;
+            out.push(if place <= chunk.len() { ALPHABET[index] as char } else { '=' });
+        }
+    }
+    out
+}

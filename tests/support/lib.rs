@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What the end-to-end tests and the sandbox of `make run` share: real servers started in private temporary
+//! directories, fakes that misbehave on order, clients that speak exactly what a test says.
+//!
+//! Nothing here skips: a server that cannot be had is a failed test.
+
+pub mod clamd;
+pub mod daemon;
+pub mod fake_clamd;
+pub mod filter;
+pub mod letters;
+pub mod mailbox;
+pub mod nexthop;
+pub mod ports;
+pub mod postfix;
+pub mod postgres;
+pub mod process;
+pub mod sandbox;
+pub mod sender;
+pub mod smtp_client;
