@@ -5,23 +5,12 @@
 //! Only what loses mail, loops or opens a hole is reported. Postfix SMTPD_PROXY_README; master(5), postconf(5).
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use common::address::Address;
+use common::postconf::{PostconfError, postconf};
 
 use crate::config::ContentdSettings;
-
-/// Why Postfix could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum PostfixError {
-    /// postconf cannot be started.
-    #[error("cannot run postconf: {0}")]
-    Run(#[from] std::io::Error),
-    /// postconf reported an error.
-    #[error("postconf failed: {0}")]
-    Failed(String),
-}
 
 /// One service of master.cf: its name, and its `-o` settings.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,22 +20,10 @@ struct Service {
 }
 
 /// Asks the installed Postfix, or the one configured in `folder`. One line per problem.
-pub fn check(contentd: &ContentdSettings, folder: Option<&Path>) -> Result<Vec<String>, PostfixError> {
+pub fn check(contentd: &ContentdSettings, folder: Option<&Path>) -> Result<Vec<String>, PostconfError> {
     let main = postconf(folder, &[])?;
     let master = postconf(folder, &["-M"])?;
     Ok(problems(contentd, &main, &master))
-}
-
-fn postconf(folder: Option<&Path>, arguments: &[&str]) -> Result<String, PostfixError> {
-    let mut command = Command::new("postconf");
-    if let Some(folder) = folder {
-        command.arg("-c").arg(folder);
-    }
-    let output = command.args(arguments).output()?;
-    if !output.status.success() {
-        return Err(PostfixError::Failed(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn problems(contentd: &ContentdSettings, main: &str, master: &str) -> Vec<String> {

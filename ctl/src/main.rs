@@ -2,6 +2,7 @@
 //! `octroi`, the administrator's command: arguments and exit status. Each sub-command is a file of its name.
 
 mod check;
+mod import;
 mod migrate;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ enum Command {
     Check,
     /// Bring the schema of the store up to date; the daemons do so themselves when they start
     Migrate,
+    /// Take over what another greylister has learnt
+    Import(import::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,5 +49,6 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Check => check::run(config),
         Command::Migrate => migrate::run(config),
+        Command::Import(args) => import::run(config, &args),
     }
 }

@@ -36,6 +36,9 @@ enum Command {
         /// Check too whether Postfix on this host asks this daemon.
         #[arg(long)]
         postfix: bool,
+        /// Postfix's configuration folder [default: that of the installed Postfix].
+        #[arg(long, value_name = "DIR", requires = "postfix")]
+        postfix_config: Option<PathBuf>,
     },
     /// Read policy requests and print what each check says and what Postfix would be told; nothing is changed.
     Test {
@@ -62,7 +65,9 @@ fn main() -> ExitCode {
     let config = arguments.config;
     match arguments.command {
         None => runtime.block_on(serve(config)),
-        Some(Command::Check { postfix }) => runtime.block_on(commands::check::run(config, postfix)),
+        Some(Command::Check { postfix, postfix_config }) => {
+            commands::check::run(config, postfix.then_some(postfix_config.as_deref()))
+        }
         Some(Command::Test { file }) => runtime.block_on(commands::test::run(config, &file)),
     }
 }

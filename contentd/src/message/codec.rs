@@ -57,7 +57,16 @@ pub fn base64(input: &[u8], padding: Padding) -> Decoded {
     let mut decoded = Decoded { bytes: Vec::with_capacity(input.len() / 4 * 3 + 3), ..Decoded::default() };
     let (mut group, mut filled) = (0u32, 0u8);
     let mut padded = false;
-    for &byte in input {
+    let mut rest = input;
+    while let Some(&byte) = rest.first() {
+        if filled == 0 && !padded {
+            let clean = clean_groups(rest, &mut decoded.bytes);
+            if clean > 0 {
+                rest = &rest[clean..];
+                continue;
+            }
+        }
+        rest = &rest[1..];
         match BASE64[usize::from(byte)] {
             BLANK => {}
             JUNK => decoded.junk += 1,
@@ -84,6 +93,45 @@ pub fn base64(input: &[u8], padding: Padding) -> Decoded {
     }
     flush(&mut decoded.bytes, &mut group, &mut filled);
     decoded
+}
+
+/// Decodes the groups at the start of `input` that are of the alphabet and nothing else, in blocks, and gives the length of what was
+/// decoded: nearly every line of nearly every attachment is one such run.
+fn clean_groups(input: &[u8], bytes: &mut Vec<u8>) -> usize {
+    let mut used = 0;
+    for block in input.chunks_exact(32) {
+        let mut decoded = [0; 24];
+        if !decode_groups(block, &mut decoded) {
+            break;
+        }
+        bytes.extend_from_slice(&decoded);
+        used += block.len();
+    }
+    for block in input[used..].chunks_exact(4) {
+        let mut decoded = [0; 3];
+        if !decode_groups(block, &mut decoded) {
+            break;
+        }
+        bytes.extend_from_slice(&decoded);
+        used += block.len();
+    }
+    used
+}
+
+/// Decodes whole groups; false when a character is not of the alphabet, and `out` is then meaningless.
+fn decode_groups(input: &[u8], out: &mut [u8]) -> bool {
+    let mut seen = 0;
+    for (group, out) in input.chunks_exact(4).zip(out.chunks_exact_mut(3)) {
+        let mut bits = 0;
+        for &byte in group {
+            let value = BASE64[usize::from(byte)];
+            seen |= value;
+            bits = bits << 6 | u32::from(value);
+        }
+        out.copy_from_slice(&bits.to_be_bytes()[1..]);
+    }
+    // PAD, BLANK and JUNK have this bit, values do not.
+    seen & PAD == 0
 }
 
 /// Writes the whole bytes of an unfinished group: two characters hold one, three hold two.
@@ -227,6 +275,13 @@ mod tests {
         fn base64_round_trip(bytes: Vec<u8>) {
             let decoded = base64(encode(&bytes).as_bytes(), Padding::Ends);
             prop_assert_eq!(decoded, Decoded { bytes, ..Decoded::default() });
+        }
+
+        #[test]
+        fn lines_of_any_length_decode_alike(bytes: Vec<u8>, length in 1usize..100, junk in "[ \r\n#!]{1,3}") {
+            let encoded = encode(&bytes);
+            let lines: Vec<&[u8]> = encoded.as_bytes().chunks(length).collect();
+            prop_assert_eq!(base64(&lines.join(junk.as_bytes()), Padding::Ends).bytes, bytes);
         }
 
         #[test]

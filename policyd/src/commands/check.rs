@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! `policyd check`: the configuration and its list files; with `--postfix` also whether Postfix on this host asks us.
-//! postconf is called with fixed arguments and only reads.
+//! Nothing is changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use common::exit::{self, fail};
+use common::postconf::postconf;
 use policyd::config::Settings;
 use policyd::postfix::wiring;
 
 use super::say;
 use crate::{PROGRAM, read};
 
-pub(crate) async fn run(config: Option<PathBuf>, postfix: bool) -> ExitCode {
+pub(crate) fn run(config: Option<PathBuf>, postfix: Option<Option<&Path>>) -> ExitCode {
     let live = match read(config) {
         Ok(live) => live,
         Err(mistakes) => return fail(PROGRAM, exit::CONFIG, mistakes),
     };
     let policy = live.current();
     say(format_args!("configuration: good; {} list entries", policy.lists.len()));
-    if postfix { check_postfix(&policy.settings).await } else { ExitCode::from(exit::OK) }
+    postfix.map_or(ExitCode::from(exit::OK), |folder| check_postfix(&policy.settings, folder))
 }
 
-async fn check_postfix(settings: &Settings) -> ExitCode {
-    let (main, master) = match (postconf("-nx").await, postconf("-Px").await) {
+fn check_postfix(settings: &Settings, folder: Option<&Path>) -> ExitCode {
+    let (main, master) = match (postconf(folder, &["-nx"]), postconf(folder, &["-Px"])) {
         (Ok(main), Ok(master)) => (main, master),
         (Err(error), _) | (_, Err(error)) => return fail(PROGRAM, exit::UNAVAILABLE, error),
     };
@@ -40,17 +41,4 @@ async fn check_postfix(settings: &Settings) -> ExitCode {
         return fail(PROGRAM, exit::CONFIG, format!("postfix: no check_policy_service points at {places}"));
     }
     ExitCode::from(exit::OK)
-}
-
-/// What postconf prints for one option.
-async fn postconf(option: &str) -> Result<String, String> {
-    // Debian has it in a folder that is not in everybody's PATH.
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = tokio::process::Command::new("postconf");
-    command.arg(option).env("PATH", format!("{path}:/usr/sbin:/sbin")).env("LC_ALL", "C").kill_on_drop(true);
-    let output = command.output().await.map_err(|error| format!("cannot run postconf: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("postconf {option}: {}", String::from_utf8_lossy(&output.stderr).trim()));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -129,11 +129,12 @@ impl Default for Health {
     }
 }
 
-/// One try: a round trip within [`TRY_TIME`], the schema, the table. Only the round trip has a time limit: cut off in the
-/// middle, migrations would leave their lock behind.
+/// One try: a connection within [`TRY_TIME`], the schema, the table. The schema has no time limit: cut off in the middle,
+/// migrations would leave their lock behind.
 async fn try_store(store: &Store) -> Result<(), StoreError> {
     let late = || StoreError::Unavailable(format!("no answer within {} seconds", TRY_TIME.as_secs()));
-    tokio::time::timeout(TRY_TIME, store.ping()).await.map_err(|_| late())??;
+    // Also clears the pool of connections that have died.
+    drop(tokio::time::timeout(TRY_TIME, Connection::acquire(store)).await.map_err(|_| late())??);
     store.migrate().await?;
     let table = async { greylist::probe(&mut Connection::acquire(store).await?).await };
     tokio::time::timeout(TRY_TIME, table).await.map_err(|_| late())?

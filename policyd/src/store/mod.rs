@@ -4,6 +4,7 @@
 
 pub mod greylist;
 pub mod health;
+pub mod import;
 pub mod queue;
 pub mod scratch;
 
@@ -24,17 +25,26 @@ impl Connection {
     /// Takes a connection, made anew when none is free.
     pub async fn acquire(store: &Store) -> Result<Self, StoreError> {
         match store {
-            Store::Postgres(pool) => {
-                let mut connection = pool.acquire().await?;
-                // The next user of the pool shall not inherit these settings.
-                connection.close_on_drop();
-                // A plan made while a table was small would read all of it when it has grown, until the next ANALYZE.
-                sqlx::raw_sql("set enable_seqscan = off; set statement_timeout = '5s'")
-                    .execute(&mut *connection)
-                    .await?;
-                Ok(Self::Postgres(connection))
-            }
+            Store::Postgres(pool) => Self::acquire_postgres(pool).await,
             Store::Sqlite(pool) => Ok(Self::Sqlite(pool.acquire().await?)),
+        }
+    }
+
+    /// After a restart of the database the free connections of the pool are dead, and nobody has noticed: each is tried
+    /// once, and a dead one is thrown away.
+    async fn acquire_postgres(pool: &PgPool) -> Result<Self, StoreError> {
+        let mut left = pool.num_idle();
+        loop {
+            let mut connection = pool.acquire().await?;
+            // The next user of the pool shall not inherit these settings.
+            connection.close_on_drop();
+            // A plan made while a table was small would read all of it when it has grown, until the next ANALYZE.
+            let settings = sqlx::raw_sql("set enable_seqscan = off; set statement_timeout = '5s'");
+            match settings.execute(&mut *connection).await {
+                Ok(_) => return Ok(Self::Postgres(connection)),
+                Err(error) if left == 0 => return Err(error.into()),
+                Err(_) => left -= 1,
+            }
         }
     }
 }

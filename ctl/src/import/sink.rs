@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! Where all entries go: sieved, counted, gathered into batches and merged into the store. With a dry run there is no store.
+
+use std::collections::BTreeMap;
+
+use common::store::StoreError;
+use policyd::store::Connection;
+use policyd::store::import::{self, Past};
+use policyd::triplet::Triplet;
+
+use super::clients::ClientsList;
+use super::record::{Bad, Entry, Found, Old, Trusted};
+use super::sieve::{self, Fate, Ours, Tally};
+
+/// Records in one statement.
+const BATCH: usize = 1000;
+/// Bad lines that are told; more are only counted.
+const TOLD: u64 = 50;
+/// A list of clients that is full.
+const FULL: &str = "a trusted client: the list is full";
+
+/// The way into the store.
+#[derive(Debug)]
+pub(super) struct Sink {
+    /// What is known of the other program.
+    pub(super) old: Old,
+    ours: Ours,
+    /// None in a dry run.
+    store: Option<Connection>,
+    list: Option<ClientsList>,
+    batch: BTreeMap<Triplet, Past>,
+    tally: Tally,
+}
+
+impl Sink {
+    pub(super) fn new(old: Old, ours: Ours, store: Option<Connection>, list: Option<ClientsList>) -> Self {
+        Self { old, ours, store, list, batch: BTreeMap::new(), tally: Tally::default() }
+    }
+
+    /// Takes one entry in. `name` is the file or table it is from.
+    pub(super) async fn take(&mut self, name: &str, found: Found) -> Result<(), StoreError> {
+        self.tally.read += 1;
+        match found.entry {
+            Err(Bad(why)) => self.bad(name, found.line, &why),
+            Ok(Entry::Skipped(why)) => self.tally.skip(why, 1),
+            Ok(Entry::Expired) => self.tally.expired += 1,
+            Ok(Entry::Trusted(trusted)) => self.trust(trusted),
+            Ok(Entry::Seen(seen)) => match sieve::triplet(&seen, self.ours, &self.old) {
+                Fate::Kept(past) => self.keep(past).await?,
+                Fate::Expired => self.tally.expired += 1,
+                Fate::Skipped(why) => self.tally.skip(why, 1),
+            },
+        }
+        Ok(())
+    }
+
+    fn bad(&mut self, name: &str, line: u64, why: &str) {
+        self.tally.bad += 1;
+        match self.tally.bad {
+            count if count <= TOLD && line == 0 => super::warn(&format!("{name}: {why}")),
+            count if count <= TOLD => super::warn(&format!("{name}:{line}: {why}")),
+            count if count == TOLD + 1 => super::warn("more bad lines are only counted"),
+            _ => {}
+        }
+    }
+
+    fn trust(&mut self, trusted: Trusted) {
+        match (sieve::trusted(trusted, &self.old), &mut self.list) {
+            (Fate::Expired, _) => self.tally.expired += 1,
+            (Fate::Skipped(why), _) => self.tally.skip(why, 1),
+            (Fate::Kept(_), None) => self.tally.skip(sieve::NO_PLACE, 1),
+            (Fate::Kept(trusted), Some(list)) => {
+                if !list.add(&trusted) {
+                    self.tally.skip(FULL, 1);
+                }
+            }
+        }
+    }
+
+    async fn keep(&mut self, past: Past) -> Result<(), StoreError> {
+        match self.batch.get_mut(&past.triplet) {
+            Some(same) => {
+                same.join(&past);
+                self.tally.unchanged += 1;
+            }
+            None => drop(self.batch.insert(past.triplet.clone(), past)),
+        }
+        if self.batch.len() >= BATCH { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let records: Vec<Past> = std::mem::take(&mut self.batch).into_values().collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        let written = match &mut self.store {
+            Some(connection) => import::merge(connection, &records, self.old.now).await?,
+            None => records.len() as u64,
+        };
+        self.tally.imported += written;
+        self.tally.unchanged += (records.len() as u64).saturating_sub(written);
+        Ok(())
+    }
+
+    /// Writes what is still waiting.
+    pub(super) async fn finish(&mut self) -> Result<(), StoreError> {
+        self.flush().await?;
+        if let Some(list) = &self.list {
+            let (listed, others) = list.counts();
+            self.tally.listed = listed;
+            if others > 0 {
+                self.tally.skip(sieve::FEW_SENDERS, others);
+            }
+        }
+        Ok(())
+    }
+
+    /// The list of clients, to be written when all went well, and the count.
+    pub(super) fn into_parts(self) -> (Option<ClientsList>, Tally) {
+        (self.list, self.tally)
+    }
+}
