@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use crate::envelope::Envelope;
 use crate::smtp::reply::Reply;
-use crate::transaction::micros;
 use crate::verdict::Verdict;
 
 /// What the client was told in the end.
@@ -133,4 +132,9 @@ impl Decision {
             "message"
         );
     }
+}
+
+/// Microseconds for the log.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

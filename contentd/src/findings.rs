@@ -3,7 +3,7 @@
 //!
 //! The words of [`FindingKind`] are a closed list; they appear in `scan --json`, in the log and in metrics alike.
 
-use crate::verdict::Category;
+use crate::category::Category;
 use std::fmt;
 
 /// Everything found in one message.

@@ -345,11 +345,6 @@ fn header_end(head: &[u8]) -> Option<usize> {
     memchr::memmem::find(head, b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Microseconds for the log.
-pub(crate) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

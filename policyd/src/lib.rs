@@ -12,6 +12,7 @@ pub mod connection;
 pub mod policy;
 pub mod postfix;
 pub mod request;
+pub mod sender;
 pub mod session;
 pub mod store;
 pub mod tally;
@@ -46,10 +47,10 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let metrics = common::metrics::install();
-    let limits = {
+    let (limits, patience) = {
         let policy = live.current();
         let settings = &policy.settings.policyd;
-        Limits { max_connections: settings.max_connections, drain: settings.drain.0 }
+        (Limits { max_connections: settings.max_connections, drain: settings.drain.0 }, settings.budget.0)
     };
     // Connections that drain still ask the store, and the health page still tells.
     let end = CancellationToken::new();
@@ -59,6 +60,8 @@ pub async fn run(
         tokio::spawn(common::http::serve(listener, metrics, ready, end.clone()))
     });
     let (deciding, policies) = (decider.clone(), live.clone());
+    // Connections wait in the backlog meanwhile: the first requests after a start shall not meet a store that is only not known yet.
+    let _ = tokio::time::timeout(patience, decider.queue().health().watch().wait_for(|up| *up)).await;
     let handler = move |stream, stop| connection::serve(stream, policies.clone(), deciding.clone(), stop);
     service::serve("policyd", listeners, limits, stop, handler).await;
     end.cancel();
