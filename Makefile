@@ -19,7 +19,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 # gcc and libc6-dev: two of the crates are C.
 BUILD_PACKAGES = gcc libc6-dev
 RUN_PACKAGES = $(BUILD_PACKAGES) postfix clamav-daemon
-TEST_PACKAGES = $(RUN_PACKAGES) postgresql swaks
+TEST_PACKAGES = $(RUN_PACKAGES) postgresql swaks postgrey sqlgrey db-util libdbd-sqlite3-perl
 CORPUS_PACKAGES = $(BUILD_PACKAGES) clamav-daemon zstd
 
 help:                   ## this list
@@ -68,4 +68,5 @@ install: build          ## programs, configuration, units and documents below DE
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/lib/sysusers.d' deploy/sysusers.d/octroi.conf
 	[ -e '$(DESTDIR)$(SYSCONFDIR)/octroi/octroi.toml' ] || install -D -m 644 -t '$(DESTDIR)$(SYSCONFDIR)/octroi' deploy/octroi.toml
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/octroi' deploy/octroi.toml $(wildcard README.md CHANGELOG.md LICENSE docs/*.md)
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/octroi/migrating' $(wildcard docs/migrating/*.md)
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/octroi/postfix' deploy/postfix/main.cf deploy/postfix/master.cf

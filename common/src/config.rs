@@ -16,8 +16,8 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 10] =
-    ["store", "log", "policyd", "greylist", "access", "contentd", "antivirus", "banned", "headers", "destiny"];
+pub const SECTIONS: [&str; 11] =
+    ["store", "log", "dns", "policyd", "greylist", "access", "contentd", "antivirus", "banned", "headers", "destiny"];
 
 const ENVIRONMENT: &str = "OCTROI__";
 
@@ -312,14 +312,15 @@ fn take_out(table: &mut DeTable<'_>, at: &std::ops::Range<usize>) -> Option<Stri
     let holds = |span: std::ops::Range<usize>| span.start <= at.start && at.end <= span.end;
     let mut hit = None;
     for (key, value) in table.iter_mut() {
+        let name = key.get_ref().clone().into_owned();
+        // A table with a header of its own spans the header only, so it is looked into in any case.
+        if let DeValue::Table(inner) = value.get_mut()
+            && !holds(key.span())
+            && let Some(rest) = take_out(inner, at)
+        {
+            return Some(format!("{name}.{rest}"));
+        }
         if holds(key.span()) || holds(value.span()) {
-            let name = key.get_ref().clone().into_owned();
-            if let DeValue::Table(inner) = value.get_mut()
-                && !holds(key.span())
-                && let Some(rest) = take_out(inner, at)
-            {
-                return Some(format!("{name}.{rest}"));
-            }
             hit = Some(name);
             break;
         }

@@ -98,7 +98,8 @@ where
             SystemTime.format_time(&mut writer)?;
             write!(writer, " level={level}")?;
         }
-        let mut pairs = Pairs { line: String::new() };
+        // Room for a decision, whose fields would make it grow several times.
+        let mut pairs = Pairs { line: String::with_capacity(512) };
         event.record(&mut pairs);
         writeln!(writer, "{}", pairs.line)
     }
@@ -120,6 +121,11 @@ impl Pairs {
 }
 
 impl Visit for Pairs {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        // Digits need no quotes. Writing to a String cannot fail.
+        let _ = write!(self.line, " {}={value}", field.name());
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
         self.pair(field, value);
     }
@@ -131,9 +137,11 @@ impl Visit for Pairs {
 
 /// A value as it is when it is plain, else in double quotes with escapes, so that no value can end the line or pass for another field.
 fn push_value(line: &mut String, value: &str) {
+    // Most values are ASCII, and this is done for every field of every decision.
+    let plain_byte = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\');
     let plain =
         |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '"' | '=' | '\\' | '\u{2028}' | '\u{2029}');
-    if !value.is_empty() && value.chars().all(plain) {
+    if !value.is_empty() && (value.bytes().all(plain_byte) || value.chars().all(plain)) {
         line.push_str(value);
         return;
     }

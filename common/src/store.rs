@@ -2,7 +2,7 @@
 //! The database that the hosts of a farm share (PostgreSQL), or the file of a single host (SQLite): pool, migrations and the
 //! distinction between "not there now" and "broken". Statements are in the `store` modules of the daemons.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -96,11 +96,16 @@ enum Target {
 }
 
 fn default_file() -> PathBuf {
+    state_folder().join("octroi.db")
+}
+
+/// Where a daemon keeps what shall survive it: $STATE_DIRECTORY, as systemd sets it, else /var/lib/octroi.
+pub fn state_folder() -> PathBuf {
     // systemd may name several folders, separated by colons.
     let state = std::env::var("STATE_DIRECTORY").unwrap_or_default();
     match state.split(':').next() {
-        Some(folder) if !folder.is_empty() => Path::new(folder).join("octroi.db"),
-        _ => PathBuf::from("/var/lib/octroi/octroi.db"),
+        Some(folder) if !folder.is_empty() => PathBuf::from(folder),
+        _ => PathBuf::from("/var/lib/octroi"),
     }
 }
 

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! `octroi`, the administrator's command: arguments and exit status. Each sub-command is a file of its name.
 
+mod allow;
 mod check;
+mod greylist;
 mod import;
+mod list;
 mod migrate;
+mod session;
+mod why;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +37,24 @@ enum Command {
     Migrate,
     /// Take over what another greylister has learnt
     Import(import::Args),
+    /// Access lists in the store, in force on every host within a second
+    #[command(subcommand)]
+    List(list::Action),
+    /// What greylisting costs and brings
+    #[command(subcommand)]
+    Greylist(greylist::Action),
+    /// Why a sender was told to come again, how it stands now, and what would let the mail through
+    Why {
+        /// From the reply that the sender got, or from the log
+        #[arg(value_parser = why::id)]
+        id: policyd::verdict::DecisionId,
+    },
+    /// Let the next try of that mail pass, without waiting for the delay
+    Allow {
+        /// From the reply that the sender got, or from the log
+        #[arg(value_parser = why::id)]
+        id: policyd::verdict::DecisionId,
+    },
 }
 
 fn main() -> ExitCode {
@@ -50,5 +73,9 @@ fn main() -> ExitCode {
         Command::Check => check::run(config),
         Command::Migrate => migrate::run(config),
         Command::Import(args) => import::run(config, &args),
+        Command::List(action) => list::run(config, action),
+        Command::Greylist(action) => greylist::run(config, action),
+        Command::Why { id } => why::run(config, id),
+        Command::Allow { id } => allow::run(config, id),
     }
 }

@@ -58,8 +58,10 @@ fn every_option_is_shown_and_no_other() {
     let policyd = policyd::config::Settings::default();
     same_options("store", &policyd.store, &["url_file"]);
     same_options("log", &policyd.log, &[]);
+    same_options("dns", &policyd.dns, &[]);
     same_options("policyd", &policyd.policyd, &[]);
     same_options("greylist", &policyd.greylist, &[]);
+    same_options("greylist.signs", &policyd.greylist.signs, &[]);
     same_options("access", &policyd.access, &[]);
     let contentd = contentd::config::Settings::default();
     same_options("contentd", &contentd.contentd, &[]);

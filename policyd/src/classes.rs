@@ -6,16 +6,22 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::checks::greylist::Around;
+use crate::checks::pool::Pools;
 use crate::checks::{access, greylist};
 use crate::config::{GreylistMode, OnStoreError};
+use crate::explain;
+use crate::pending::Pending;
 use crate::policy::Policy;
 use crate::request::PolicyRequest;
 use crate::session::Sessions;
+use crate::store::book::TrustBook;
+use crate::store::explain::Keeper;
 use crate::store::queue::{GreylistQueue, QueueError};
 use crate::tally::Tally;
+use crate::triplet::Triplet;
 use crate::verdict::{DecisionId, Finding, Reason, Verdict, cannot_tell};
 
 /// A check, in the words of log and trace.
@@ -67,17 +73,34 @@ pub struct Trace {
 #[derive(Debug)]
 pub struct Decider {
     queue: GreylistQueue,
+    pools: Pools,
+    trust: Option<TrustBook>,
+    pending: Pending,
     sessions: Sessions,
     tally: Tally,
     host: String,
     ids: Ids,
+    keeper: Option<Keeper>,
 }
 
 impl Decider {
     /// A decider that asks the store through `queue`.
     pub fn new(queue: GreylistQueue) -> Self {
         let (tally, host) = (Tally::new(), common::mail::hostname());
-        Self { queue, sessions: Sessions::default(), tally, host, ids: Ids::new() }
+        let (pools, trust, pending, sessions) = (Pools::default(), None, Pending::default(), Sessions::default());
+        Self { queue, pools, trust, pending, sessions, tally, host, ids: Ids::new(), keeper: None }
+    }
+
+    /// The same with a way to find out who clients are, and who is trusted.
+    #[must_use]
+    pub fn with(self, pools: Pools, trust: TrustBook) -> Self {
+        Self { pools, trust: Some(trust), ..self }
+    }
+
+    /// The same with decisions kept to be explained later.
+    #[must_use]
+    pub fn explaining(self, keeper: Keeper) -> Self {
+        Self { keeper: Some(keeper), ..self }
     }
 
     /// The way to the store.
@@ -100,12 +123,53 @@ impl Decider {
         let started = Instant::now();
         let id = self.ids.next();
         let deadline = tokio::time::Instant::from_std(started) + policy.settings.policyd.budget.0;
-        let around = Around { policy, queue: &self.queue, sessions: &self.sessions, host: &self.host, id, deadline };
+        let around = self.around(policy, id, deadline);
         let (check, finding) = first_decisive(around, request, &mut trace).await;
         let decision = Decision { id, check, finding, took: started.elapsed() };
         self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
         log(request, &decision);
+        self.keep(policy, request, &decision);
         decision
+    }
+
+    /// Keeps a decision that somebody may ask about.
+    fn keep(&self, policy: &Policy, request: &PolicyRequest<'_>, decision: &Decision) {
+        let keep = policy.settings.greylist.keep_explained.as_millis();
+        let Some(keeper) = self.keeper.as_ref().filter(|_| keep > 0 && explain::is_kept(&decision.finding)) else {
+            return;
+        };
+        // Before the work is done: in a flood most are dropped.
+        if !keeper.has_room() {
+            return;
+        }
+        // Who was asked before had nothing to say, or somebody else would have decided.
+        let before =
+            Check::ORDER.into_iter().take_while(|check| *check != decision.check).map(|check| line(check, None));
+        let trace: Vec<String> = before.chain([line(decision.check, Some(&decision.finding))]).collect();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        let (id, finding) = (decision.id, &decision.finding);
+        keeper.keep(explain::explained(id, &self.host, request, finding, &trace.join("\n"), (now, keep)));
+    }
+
+    /// What the store would be asked about; nothing is decided.
+    pub async fn asked(&self, policy: &Policy, request: &PolicyRequest<'_>) -> (Vec<Triplet>, Vec<String>) {
+        let deadline = tokio::time::Instant::now() + policy.settings.policyd.budget.0;
+        greylist::asked(self.around(policy, self.ids.next(), deadline), request).await
+    }
+
+    fn around<'a>(&'a self, policy: &'a Policy, id: DecisionId, deadline: tokio::time::Instant) -> Around<'a> {
+        Around {
+            policy,
+            queue: &self.queue,
+            pools: &self.pools,
+            trust: self.trust.as_ref(),
+            pending: &self.pending,
+            sessions: &self.sessions,
+            host: &self.host,
+            id,
+            deadline,
+        }
     }
 }
 
@@ -117,7 +181,10 @@ async fn first_decisive(
 ) -> (Check, Finding) {
     for check in Check::ORDER {
         let answer = match check {
-            Check::Access => Ok(access::check(&around.policy.lists, request)),
+            Check::Access => Ok(match access::check(&around.policy.lists, request) {
+                None => access::authorised(around, request).await,
+                found => found,
+            }),
             Check::Greylist => greylist::check(around, request).await,
             Check::None => Ok(None),
         };
@@ -144,7 +211,7 @@ fn instead(around: Around<'_>, error: QueueError) -> Finding {
     let settings = &around.policy.settings;
     let verdict = match settings.policyd.on_store_error {
         OnStoreError::Defer if settings.greylist.mode != GreylistMode::Learn => cannot_tell(around.id),
-        OnStoreError::Defer | OnStoreError::Dunno => Verdict::Pass,
+        OnStoreError::Defer | OnStoreError::Dunno | OnStoreError::Local => Verdict::Pass,
     };
     Finding { verdict, ..Finding::pass(reason) }
 }
@@ -152,10 +219,10 @@ fn instead(around: Around<'_>, error: QueueError) -> Finding {
 fn line(check: Check, found: Option<&Finding>) -> String {
     match found {
         None => format!("{}: nothing to say", check.word()),
-        Some(Finding { verdict, reason, fact }) if fact.is_empty() => {
+        Some(Finding { verdict, reason, fact, .. }) if fact.is_empty() => {
             format!("{}: {} ({})", check.word(), verdict.word(), reason.word())
         }
-        Some(Finding { verdict, reason, fact }) => {
+        Some(Finding { verdict, reason, fact, .. }) => {
             format!("{}: {} ({}): {fact}", check.word(), verdict.word(), reason.word())
         }
     }

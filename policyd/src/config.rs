@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The sections of the configuration that policyd reads: `[policyd]`, `[greylist]`, `[access]`, and the common `[store]` and `[log]`.
+//! The sections of the configuration that policyd reads: `[policyd]`, `[greylist]`, `[access]`, and the common `[store]`, `[log]` and `[dns]`.
 //!
 //! Reading checks everything that can be checked without opening a socket, a list file or the store, and gives all mistakes at once.
 
@@ -8,12 +8,18 @@ use std::time::Duration;
 
 use common::address::Address;
 use common::config::{Mistakes, Source};
+use common::dns::DnsSettings;
+use common::lookup::ListFile;
 use common::net::SocketOptions;
 use common::record::LogSettings;
 use common::store::StoreSettings;
-use common::units::Period;
+use common::units::{Period, Size};
 use serde::{Deserialize, Serialize};
 
+use crate::checks::adaptive::Weights;
+use crate::checks::dnswl::Dnswl;
+use crate::checks::pool::KeyKind;
+use crate::sender::Step;
 use crate::template::{Template, header_mistake, reply_mistake};
 
 /// Postfix closes idle connections to a policy server after this time (`smtpd_policy_service_max_idle`); one that we
@@ -24,6 +30,8 @@ const POSTFIX_MAX_IDLE: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStoreError {
+    /// Greylisting goes on from what this host remembers.
+    Local,
     /// The mail goes on.
     Dunno,
     /// The client is told to come again.
@@ -34,6 +42,7 @@ impl OnStoreError {
     /// The word of the option.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Local => "local",
             Self::Dunno => "dunno",
             Self::Defer => "defer",
         }
@@ -64,6 +73,10 @@ pub struct PolicydSettings {
     pub drain: Period,
     /// The fallback when the store is down or too slow.
     pub on_store_error: OnStoreError,
+    /// File for what is decided without the store; empty for `policyd.journal` in $STATE_DIRECTORY, else in /var/lib/octroi.
+    pub journal: PathBuf,
+    /// How large it may grow; 0B for no journal.
+    pub journal_size: Size,
 }
 
 impl Default for PolicydSettings {
@@ -78,7 +91,9 @@ impl Default for PolicydSettings {
             request_timeout: Period::seconds(60),
             budget: Period::seconds(1),
             drain: Period::seconds(10),
-            on_store_error: OnStoreError::Dunno,
+            on_store_error: OnStoreError::Local,
+            journal: PathBuf::new(),
+            journal_size: Size(64_000_000),
         }
     }
 }
@@ -90,6 +105,15 @@ impl PolicydSettings {
             mode: u32::from_str_radix(&self.socket_mode, 8).ok(),
             group: Some(self.socket_group.clone()).filter(|group| !group.is_empty()),
         }
+    }
+
+    /// The file of the journal; none when it is off.
+    pub fn journal_path(&self) -> Option<PathBuf> {
+        let configured = match self.journal.as_os_str().is_empty() {
+            true => common::store::state_folder().join("policyd.journal"),
+            false => self.journal.clone(),
+        };
+        (self.journal_size.0 > 0).then_some(configured)
     }
 
     /// Where the health page listens; none when it is off.
@@ -156,26 +180,62 @@ pub enum GreylistAction {
     Defer,
 }
 
+/// For what trust is earned and given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrustLevel {
+    /// The client's network.
+    Network,
+    /// The client's network with one sender's domain.
+    NetworkDomain,
+    /// The domain for which SPF authorises the client.
+    Spf,
+}
+
 /// Section `[greylist]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GreylistSettings {
     /// Who is greylisted.
     pub mode: GreylistMode,
+    /// In adaptive mode: what the signs against a client must weigh together for it to be greylisted.
+    pub threshold: u32,
+    /// What each sign weighs.
+    pub signs: Weights,
     /// How long after its first try a triplet passes.
     pub delay: Period,
     /// How long after its first try a retry is still known.
     pub retry_window: Period,
     /// How long a triplet that has passed is kept since it was last seen.
     pub keep_passed: Period,
+    /// Who the client is, the best identity first; the last one is `network`.
+    pub key: Vec<KeyKind>,
     /// Bits of an IPv4 address that make the client network.
     pub ipv4_prefix: u8,
     /// Bits of an IPv6 address that make the client network.
     pub ipv6_prefix: u8,
+    /// What is taken out of senders that change with every message.
+    pub normalize: Vec<Step>,
+    /// First passes after which a client is not greylisted any more, at most one counted an hour; 0 for never.
+    pub trust_after: u32,
+    /// For what trust is earned and given.
+    pub trust: Vec<TrustLevel>,
+    /// New triplets of one network that may wait while none of them has come again; more are not recorded. 0 for no limit.
+    pub max_pending_per_net: u32,
+    /// DNS whitelists whose clients are not greylisted.
+    pub dnswl: Vec<Dnswl>,
+    /// Local parts of recipients that are never greylisted.
+    pub role_accounts: Vec<String>,
+    /// Lists of recipients that alone are greylisted, when there are any.
+    pub optin: Vec<ListFile>,
+    /// Lists of recipients that are not greylisted.
+    pub optout: Vec<ListFile>,
     /// Postfix action for a triplet that must wait.
     pub action: GreylistAction,
     /// Reply text: an enhanced status code 4.x.x and words; {left}, {seconds}, {host} and {id} are filled in.
     pub text: String,
+    /// How long deferrals and first passes are kept for `octroi why` and `octroi greylist stats`; 0s: not at all.
+    pub keep_explained: Period,
     /// Header of the first message of a triplet that has waited; {delay}, {seconds}, {host} and {id} are filled in. Empty for none.
     pub header: String,
 }
@@ -184,13 +244,27 @@ impl Default for GreylistSettings {
     fn default() -> Self {
         Self {
             mode: GreylistMode::Adaptive,
+            threshold: 2,
+            signs: Weights::default(),
             delay: Period::seconds(4 * 60),
             retry_window: Period::seconds(3 * 86_400),
             keep_passed: Period::seconds(36 * 86_400),
+            key: vec![KeyKind::Spf, KeyKind::Name, KeyKind::Network],
             ipv4_prefix: 24,
             ipv6_prefix: 64,
+            normalize: Step::ALL.to_vec(),
+            trust_after: 5,
+            trust: vec![TrustLevel::Network, TrustLevel::Spf],
+            max_pending_per_net: 50,
+            dnswl: Vec::new(),
+            role_accounts: ["postmaster", "abuse", "hostmaster", "webmaster", "noc", "security"]
+                .map(str::to_owned)
+                .to_vec(),
+            optin: Vec::new(),
+            optout: Vec::new(),
             action: GreylistAction::DeferIfPermit,
             text: "4.7.1 Greylisted, try again in {left}; id {id}".to_owned(),
+            keep_explained: Period::seconds(7 * 86_400),
             header: "X-Greylist: delayed {delay} by {host}".to_owned(),
         }
     }
@@ -208,6 +282,33 @@ impl GreylistSettings {
         if self.keep_passed.0 < Duration::from_secs(60) {
             wrong("keep_passed", "must be at least 1m".to_owned());
         }
+        if self.threshold == 0 {
+            wrong("threshold", "must be at least 1; mode = \"strict\" greylists everybody".to_owned());
+        }
+        if self.mode == GreylistMode::Adaptive && self.threshold > self.signs.most() {
+            wrong(
+                "threshold",
+                format!("{} is more than all signs weigh together ({})", self.threshold, self.signs.most()),
+            );
+        }
+        if self.key.last() != Some(&KeyKind::Network) || repeats(&self.key) {
+            wrong("key", "must name each identity once, and \"network\" last, which every client has".to_owned());
+        }
+        if repeats(&self.normalize) {
+            wrong("normalize", "must name each step once".to_owned());
+        }
+        if repeats(&self.trust) {
+            wrong("trust", "must name each level once".to_owned());
+        }
+        if [TrustLevel::Network, TrustLevel::NetworkDomain].iter().all(|level| self.trust.contains(level)) {
+            wrong("trust", "\"network\" gives all that \"network_domain\" gives: name one of them".to_owned());
+        }
+        if let Some(list) = self.dnswl.iter().find(|list| !is_zone(&list.zone)) {
+            wrong("dnswl", format!("{:?} is not a domain name", list.zone));
+        }
+        if let Some(account) = self.role_accounts.iter().find(|account| account.is_empty() || account.contains('@')) {
+            wrong("role_accounts", format!("{account:?} is not the local part of an address"));
+        }
         if !(8..=32).contains(&self.ipv4_prefix) {
             wrong("ipv4_prefix", format!("{} is not between 8 and 32", self.ipv4_prefix));
         }
@@ -223,22 +324,57 @@ impl GreylistSettings {
     }
 }
 
+fn is_zone(zone: &str) -> bool {
+    let good =
+        |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    zone.len() <= 180 && zone.contains('.') && zone.split('.').all(good)
+}
+
+fn repeats<T: PartialEq>(list: &[T]) -> bool {
+    list.iter().enumerate().any(|(at, item)| list[..at].contains(item))
+}
+
 /// Section `[access]`: list files, each read from top to bottom as one list per kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessSettings {
+    /// How often list files are looked at for changes; 0s: only at SIGHUP.
+    pub watch: Period,
     /// Clients whose mail no check of ours stops.
-    pub client_whitelist: Vec<PathBuf>,
+    pub client_whitelist: Vec<ListFile>,
     /// Clients that are refused.
-    pub client_blacklist: Vec<PathBuf>,
+    pub client_blacklist: Vec<ListFile>,
     /// Senders whose mail is not greylisted.
-    pub sender_whitelist: Vec<PathBuf>,
+    pub sender_whitelist: Vec<ListFile>,
     /// Senders that are refused.
-    pub sender_blacklist: Vec<PathBuf>,
+    pub sender_blacklist: Vec<ListFile>,
     /// Recipients whose mail is not greylisted.
-    pub recipient_whitelist: Vec<PathBuf>,
+    pub recipient_whitelist: Vec<ListFile>,
     /// Recipients that are refused.
-    pub recipient_blacklist: Vec<PathBuf>,
+    pub recipient_blacklist: Vec<ListFile>,
+}
+
+impl Default for AccessSettings {
+    fn default() -> Self {
+        Self {
+            watch: Period::seconds(10),
+            client_whitelist: Vec::new(),
+            client_blacklist: Vec::new(),
+            sender_whitelist: Vec::new(),
+            sender_blacklist: Vec::new(),
+            recipient_whitelist: Vec::new(),
+            recipient_blacklist: Vec::new(),
+        }
+    }
+}
+
+impl AccessSettings {
+    /// The files of all lists.
+    pub fn files(&self) -> impl Iterator<Item = &ListFile> {
+        let clients = self.client_whitelist.iter().chain(&self.client_blacklist);
+        let senders = self.sender_whitelist.iter().chain(&self.sender_blacklist);
+        clients.chain(senders).chain(&self.recipient_whitelist).chain(&self.recipient_blacklist)
+    }
 }
 
 /// Everything that policyd reads from the configuration.
@@ -248,6 +384,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// `[log]`.
     pub log: LogSettings,
+    /// `[dns]`.
+    pub dns: DnsSettings,
     /// `[policyd]`.
     pub policyd: PolicydSettings,
     /// `[greylist]`.
@@ -263,6 +401,7 @@ impl Settings {
         let settings = Self {
             store: StoreSettings::read(source, &mut mistakes),
             log: source.section("log", &mut mistakes),
+            dns: DnsSettings::read(source, &mut mistakes),
             policyd: source.section("policyd", &mut mistakes),
             greylist: source.section("greylist", &mut mistakes),
             access: source.section("access", &mut mistakes),
@@ -285,8 +424,11 @@ impl Settings {
             ("policyd.http", old.http != now.http),
             ("policyd.max_connections", old.max_connections != now.max_connections),
             ("policyd.drain", old.drain != now.drain),
+            ("policyd.journal", old.journal != now.journal),
+            ("policyd.journal_size", old.journal_size != now.journal_size),
             ("store", self.store != new.store),
             ("log", self.log != new.log),
+            ("dns", self.dns != new.dns),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
@@ -345,8 +487,22 @@ mod tests {
             ("[greylist]\ntext = 'come back'", "octroi.toml:2: greylist.text: "),
             ("[greylist]\ntext = '4.7.1 {when}'", "octroi.toml:2: greylist.text: "),
             ("[greylist]\nheader = 'no colon'", "octroi.toml:2: greylist.header: "),
-            ("[greylist]\ntrust_after = 5", "octroi.toml:2: greylist.trust_after: "),
+            ("[greylist]\ntrust_after = -1", "octroi.toml:2: greylist.trust_after: "),
+            ("[greylist]\nthreshold = 0", "octroi.toml:2: greylist.threshold: "),
+            ("[greylist]\nthreshold = 6", "octroi.toml:2: greylist.threshold: "),
+            ("[greylist.signs]\nodd_helo = 'x'", "octroi.toml:2: greylist.signs.odd_helo: "),
+            ("[greylist]\nkey = ['spf']", "octroi.toml:2: greylist.key: "),
+            ("[greylist]\nkey = ['spf', 'spf', 'network']", "octroi.toml:2: greylist.key: "),
+            ("[greylist]\nkey = ['host']", "octroi.toml:2: greylist.key: "),
+            ("[greylist]\nnormalize = ['all']", "octroi.toml:2: greylist.normalize: "),
+            ("[greylist]\ntrust = ['spf', 'spf']", "octroi.toml:2: greylist.trust: "),
+            ("[greylist]\ntrust = ['network', 'network_domain']", "octroi.toml:2: greylist.trust: "),
+            ("[greylist]\ndnswl = [{ zone = 'x' }]", "octroi.toml:2: greylist.dnswl: "),
+            ("[greylist]\ndnswl = [{ zone = 'wl.test', level = 1 }]", "octroi.toml:2: greylist.dnswl"),
+            ("[greylist]\nrole_accounts = ['abuse@']", "octroi.toml:2: greylist.role_accounts: "),
+            ("[dns]\nservers = ['ns']", "octroi.toml:2: dns.servers: "),
             ("[access]\nclients = []", "octroi.toml:2: access.clients: "),
+            ("[access]\nclient_whitelist = ['sqlgrey:/x']", "octroi.toml:2: access.client_whitelist: "),
             ("[log]\nlevel = 'loud'", "octroi.toml:2: log.level: "),
         ] {
             let mistakes = read(text).unwrap_err().to_string();

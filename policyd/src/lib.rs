@@ -9,6 +9,9 @@ pub mod checks;
 pub mod classes;
 pub mod config;
 pub mod connection;
+pub mod explain;
+pub mod lists;
+pub mod pending;
 pub mod policy;
 pub mod postfix;
 pub mod request;
@@ -29,9 +32,15 @@ use common::service::{self, Limits};
 use common::store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::checks::pool::Pools;
 use crate::classes::Decider;
+use crate::config::PolicydSettings;
 use crate::policy::Live;
+use crate::store::book::TrustBook;
+use crate::store::explain::Keeper;
+use crate::store::journal::Journal;
 use crate::store::queue::GreylistQueue;
 
 /// Time for closing the connections to the store at the end.
@@ -54,7 +63,14 @@ pub async fn run(
     };
     // Connections that drain still ask the store, and the health page still tells.
     let end = CancellationToken::new();
-    let decider = Arc::new(Decider::new(GreylistQueue::start(&store, &end)));
+    let journal = open_journal(&live.current().settings.policyd);
+    let queue = GreylistQueue::start_with(&store, journal, &end);
+    let trust = TrustBook::start(&store, queue.health().clone(), &end);
+    let (keeper, keeping) = Keeper::new(&store, queue.health(), &end);
+    let decider = Decider::new(queue).with(Pools::new(live.resolver()), trust).explaining(keeper);
+    let decider = Arc::new(decider);
+    let kept = keep_lists(&live, &store, &decider, &end);
+    kept.spawn(keeping);
     let page = http.map(|listener| {
         let ready = readiness(live.clone(), decider.clone());
         tokio::spawn(common::http::serve(listener, metrics, ready, end.clone()))
@@ -66,12 +82,35 @@ pub async fn run(
     service::serve("policyd", listeners, limits, stop, handler).await;
     end.cancel();
     decider.queue().ended().await;
+    kept.wait().await;
     if let Some(page) = page {
         // A panic in the page has been reported by the runtime.
         let _ = page.await;
     }
     if tokio::time::timeout(CLOSE_TIME, store.close()).await.is_err() {
         tracing::warn!("the store did not close its connections in time");
+    }
+}
+
+/// Starts what keeps the access lists up to date until `end`.
+fn keep_lists(live: &Arc<Live>, store: &Store, decider: &Decider, end: &CancellationToken) -> TaskTracker {
+    let tasks = TaskTracker::new();
+    let (health, stored) = (decider.queue().health().clone(), live.current().lists.stored());
+    tasks.spawn(lists::follow(store.clone(), health, stored, end.clone()));
+    tasks.spawn(lists::watch_files(live.clone(), end.clone()));
+    tasks.close();
+    tasks
+}
+
+/// The journal of what is decided without the store; without it such decisions are made all the same.
+fn open_journal(settings: &PolicydSettings) -> Option<Journal> {
+    let path = settings.journal_path()?;
+    match Journal::open(&path, settings.journal_size.0) {
+        Ok(journal) => Some(journal),
+        Err(error) => {
+            tracing::warn!(%error, "no journal: while the store is away, what is decided is not written down");
+            None
+        }
     }
 }
 

@@ -80,12 +80,14 @@ fn read(config: Option<PathBuf>) -> Result<Live, Mistakes> {
 /// The daemon, in the foreground.
 async fn serve(config: Option<PathBuf>) -> ExitCode {
     let live = match read(config) {
-        Ok(live) => Arc::new(live),
+        Ok(live) => live,
         Err(mistakes) => return fail(PROGRAM, exit::CONFIG, mistakes),
     };
     let settings = live.current().settings.clone();
     common::record::init(&settings.log);
+    let live = Arc::new(with_dns(live, &settings));
     common::metrics::install();
+    tell_notices(&live);
     let store = match Store::open(&settings.store).await {
         Ok(store) => store,
         Err(error) => return fail(PROGRAM, exit::UNAVAILABLE, error),
@@ -107,6 +109,24 @@ async fn serve(config: Option<PathBuf>) -> ExitCode {
     reloading.abort();
     tracing::info!("policyd ends");
     ExitCode::from(exit::OK)
+}
+
+/// What is odd in lists of other programs is in force all the same.
+fn tell_notices(live: &Live) {
+    for notice in live.current().lists.notices() {
+        tracing::warn!(notice, "an odd entry in a list of another program");
+    }
+}
+
+/// With a resolver, or without look-ups when there is none to be had.
+fn with_dns(live: Live, settings: &Settings) -> Live {
+    match settings.dns.resolver() {
+        Ok(resolver) => live.with_resolver(resolver),
+        Err(error) => {
+            tracing::warn!(error, "no DNS: greylisting goes by name and network");
+            live
+        }
+    }
 }
 
 type Sockets = (Vec<common::net::Listener>, Option<tokio::net::TcpListener>);
@@ -135,6 +155,7 @@ async fn reload_on_hangup(mut signals: Signals, live: Arc<Live>) {
         match tokio::task::spawn_blocking(move || again.reload()).await {
             Ok(Ok(waiting)) => {
                 tracing::info!(entries = live.current().lists.len(), "configuration reloaded");
+                tell_notices(&live);
                 for key in waiting {
                     tracing::warn!(key, "this key has changed and takes effect at the next start only");
                 }

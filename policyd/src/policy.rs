@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use common::config::{Mistake, Mistakes};
+use common::dns::Resolver;
+use common::lookup::AddressTable;
 
 use crate::checks::access::Lists;
 use crate::config::Settings;
@@ -20,6 +22,10 @@ pub struct Policy {
     pub settings: Settings,
     /// The access lists.
     pub lists: Lists,
+    /// Recipients that alone are greylisted, when there are any.
+    pub optin: AddressTable,
+    /// Recipients that are not greylisted.
+    pub optout: AddressTable,
     /// Greylist times in milliseconds.
     pub times: Times,
     /// Text for a triplet that must wait.
@@ -38,6 +44,8 @@ impl Policy {
         let header = Some(&greylist.header).filter(|header| !header.is_empty());
         Ok(Self {
             lists,
+            optin: AddressTable::load(&greylist.optin)?,
+            optout: AddressTable::load(&greylist.optout)?,
             times: Times {
                 delay: greylist.delay.as_millis(),
                 retry_window: greylist.retry_window.as_millis(),
@@ -64,6 +72,7 @@ pub struct Live {
     current: ArcSwap<Policy>,
     started: Settings,
     read: Reader,
+    resolver: Option<Resolver>,
 }
 
 impl Live {
@@ -71,12 +80,23 @@ impl Live {
     pub fn new(read: impl Fn() -> Result<Settings, Mistakes> + Send + Sync + 'static) -> Result<Self, Mistakes> {
         let policy = Policy::load(read()?)?;
         let started = policy.settings.clone();
-        Ok(Self { current: ArcSwap::from_pointee(policy), started, read: Box::new(read) })
+        Ok(Self { current: ArcSwap::from_pointee(policy), started, read: Box::new(read), resolver: None })
     }
 
     /// A policy that never changes.
     pub fn fixed(settings: Settings) -> Result<Self, Mistakes> {
         Self::new(move || Ok(settings.clone()))
+    }
+
+    /// The same with a resolver; without one nothing is looked up.
+    #[must_use]
+    pub fn with_resolver(self, resolver: Resolver) -> Self {
+        Self { resolver: Some(resolver), ..self }
+    }
+
+    /// The resolver that this daemon was started with.
+    pub fn resolver(&self) -> Option<Resolver> {
+        self.resolver.clone()
     }
 
     /// The policy for one decision.
@@ -87,7 +107,8 @@ impl Live {
     /// Reads settings and lists anew and puts them in force together, or neither when anything is wrong. Blocks on files. Gives
     /// the keys that differ from those the daemon started with but need a restart.
     pub fn reload(&self) -> Result<Vec<&'static str>, Mistakes> {
-        let policy = Policy::load((self.read)()?)?;
+        let mut policy = Policy::load((self.read)()?)?;
+        policy.lists.share_stored(&self.current().lists);
         let waiting = self.started.unreloadable(&policy.settings);
         self.current.store(Arc::new(policy));
         Ok(waiting)

@@ -255,7 +255,10 @@ mod tests {
             ("joann.lee=example.com@lists.example.org", "joann.lee=example.com@lists.example.org"),
             ("ann.lee=example.community@lists.example.org", "ann.lee=example.community@lists.example.org"),
             // Made at random: only the domain stays.
-            ("bounce-md_10612303.5adf1f70.v1-ab12cd34ef56ab78@mandrill.example.org", "bounce-md_#.#.v1-#@mandrill.example.org"),
+            (
+                "bounce-md_10612303.5adf1f70.v1-ab12cd34ef56ab78@mandrill.example.org",
+                "bounce-md_#.#.v1-#@mandrill.example.org",
+            ),
             ("msprvs1=18FpzVxJ3hN2T=bounces-123-456@bounces.example.org", "@bounces.example.org"),
             ("xkcdqwrtplkjhgfdszx@example.org", "@example.org"),
             ("k3jd8sk2ls9d", "k3jd8sk2ls9d"),

@@ -65,6 +65,31 @@ fn describe() {
     describe_gauge!("octroi_policyd_store_up", "1 while the store answers, 0 while on_store_error decides.");
     describe_counter!("octroi_policyd_store_failures_total", "Statements that failed or came too late.");
     describe_histogram!("octroi_policyd_store_batch", "Requests that shared one statement.");
+    describe_counter!(
+        "octroi_policyd_greylist_cached_total",
+        "Triplets known to have passed, answered without the store."
+    );
+    describe_counter!("octroi_policyd_greylist_local_total", "Triplets decided while the store did not answer.");
+    describe_gauge!("octroi_policyd_journal_bytes", "Size of the journal of what was decided without the store.");
+    describe_counter!("octroi_policyd_journal_records_total", "Records written to the journal.");
+    describe_counter!(
+        "octroi_policyd_journal_dropped_total",
+        "Records lost: the journal was full or could not be written."
+    );
+    describe_counter!(
+        "octroi_policyd_journal_replayed_total",
+        "Records that the store has taken over from the journal."
+    );
+    describe_gauge!("octroi_policyd_acl_entries", "Entries of the access lists in the store that are in force.");
+    describe_counter!("octroi_policyd_acl_loads_total", "Times the access lists in the store were put in force anew.");
+    describe_counter!(
+        "octroi_policyd_acl_failures_total",
+        "Times the access lists in the store could not be followed."
+    );
+    describe_counter!(
+        "octroi_policyd_explain_dropped_total",
+        "Decisions that cannot be explained: the store was away or behind."
+    );
     describe_counter!("octroi_policyd_greylist_expired_total", "Expired triplets that this host deleted.");
 }
 

@@ -8,6 +8,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use crate::triplet::Triplet;
+
 /// What Postfix is told to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -91,10 +93,20 @@ pub enum Reason {
     WaitsForData,
     /// Adaptive greylisting saw no sign against the client.
     Unsuspicious,
+    /// The client is in a DNS whitelist; it is not greylisted.
+    DnsWhitelisted,
+    /// The client has come again often enough; it is not greylisted any more.
+    Trusted,
+    /// The recipient is a role account, which is not greylisted.
+    RoleAccount,
+    /// The recipient is not greylisted by its own or its domain's wish.
+    OptedOut,
     /// Greylisted: this triplet was not known.
     GreylistNew,
     /// Greylisted: this triplet came again before its delay was over.
     GreylistEarly,
+    /// Greylisted and not recorded: too many triplets of its network wait and never came again.
+    TooManyPending,
     /// This triplet came again after its delay, for the first time.
     GreylistPassedNow,
     /// This triplet has passed before.
@@ -126,8 +138,13 @@ impl Reason {
             Self::GreylistOff => "greylist_off",
             Self::WaitsForData => "waits_for_data",
             Self::Unsuspicious => "unsuspicious",
+            Self::DnsWhitelisted => "dns_whitelisted",
+            Self::Trusted => "trusted",
+            Self::RoleAccount => "role_account",
+            Self::OptedOut => "opted_out",
             Self::GreylistNew => "greylist_new",
             Self::GreylistEarly => "greylist_early",
+            Self::TooManyPending => "too_many_pending",
             Self::GreylistPassedNow => "greylist_passed_now",
             Self::GreylistPassed => "greylist_passed",
             Self::WouldDefer => "would_defer",
@@ -143,10 +160,32 @@ impl Reason {
 pub struct DecisionId([u8; 10]);
 
 impl DecisionId {
+    const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
     /// The id of a number; the low 50 bits count.
     pub fn from_bits(bits: u64) -> Self {
-        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-        Self(std::array::from_fn(|at| ALPHABET[(bits >> (5 * (9 - at)) & 31) as usize]))
+        Self(std::array::from_fn(|at| Self::ALPHABET[(bits >> (5 * (9 - at)) & 31) as usize]))
+    }
+
+    /// The number of ten such characters, as somebody types them: in any case, and with the letters that look like digits
+    /// (Crockford's base 32: o is 0, i and l are 1).
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bits = 0u64;
+        for byte in text.bytes() {
+            let digit = match byte.to_ascii_lowercase() {
+                b'o' => 0,
+                b'i' | b'l' => 1,
+                byte => Self::ALPHABET.iter().position(|letter| *letter == byte)?,
+            };
+            bits = bits << 5 | digit as u64;
+        }
+        (text.len() == 10).then(|| Self::from_bits(bits))
+    }
+
+    /// The number of 50 bits.
+    pub fn bits(&self) -> i64 {
+        let digit = |byte: &u8| Self::ALPHABET.iter().position(|letter| letter == byte).unwrap_or_default() as i64;
+        self.0.iter().fold(0, |bits, byte| bits << 5 | digit(byte))
     }
 
     /// The ten characters.
@@ -164,12 +203,31 @@ pub struct Finding {
     pub reason: Reason,
     /// The fact behind it in words, for log and trace: the list entry that matched, the signs seen. Often empty.
     pub fact: String,
+    /// What was asked of the greylist, when the answer is kept to be explained: deferrals and first passes.
+    pub asked: Option<Box<Asked>>,
+}
+
+/// A greylist key, and what the store knew of it, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The key.
+    pub triplet: Triplet,
+    /// Until it may pass.
+    pub left: Option<i64>,
+    /// Since its first try, when it passes now.
+    pub waited: Option<i64>,
 }
 
 impl Finding {
     /// Lets the mail go on.
     pub fn pass(reason: Reason) -> Self {
-        Self { verdict: Verdict::Pass, reason, fact: String::new() }
+        Self { verdict: Verdict::Pass, reason, fact: String::new(), asked: None }
+    }
+
+    /// The same with what was asked of the greylist.
+    pub fn about(mut self, asked: Asked) -> Self {
+        self.asked = Some(Box::new(asked));
+        self
     }
 
     /// The same with the fact behind it.
@@ -224,6 +282,14 @@ mod tests {
         assert_eq!(DecisionId::from_bits(u64::MAX).as_str(), "zzzzzzzzzz");
         assert_eq!(DecisionId::from_bits(32).as_str(), "0000000010");
         assert_ne!(DecisionId::from_bits(1), DecisionId::from_bits(2));
+        for bits in [0, 1, 31, 32, 0x2_dead_beef_cafe, (1 << 50) - 1] {
+            let id = DecisionId::from_bits(bits);
+            assert_eq!((id.bits(), DecisionId::parse(id.as_str())), (bits as i64, Some(id)));
+            assert_eq!(DecisionId::parse(&id.as_str().to_uppercase()), Some(id));
+        }
+        assert_eq!(DecisionId::parse("OIL0000000"), Some(DecisionId::from_bits(1 << 40 | 1 << 35)));
+        assert!(DecisionId::parse("").is_none() && DecisionId::parse("00000000000").is_none());
+        assert!(DecisionId::parse("0000u00000").is_none());
     }
 
     #[test]

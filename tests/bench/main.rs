@@ -23,7 +23,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use common::exit;
 
 use crate::measure::{Bounds, Subject, take_turns};
-use crate::servers::Field;
+use crate::servers::{Field, Rows};
 use crate::table::Report;
 
 /// Measures policyd and contentd beside servers that do nothing. Exit status 0: every answer was right; 65: some were
@@ -45,7 +45,7 @@ struct Arguments {
     /// One part only
     #[arg(long)]
     only: Option<Part>,
-    /// Connections to policyd [default: 1,16,64, with --quick 1,16]
+    /// Connections to policyd [default: 1,16,100, with --quick 1,16]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: Vec<u16>,
     /// Sessions with contentd [default: 1,20]
@@ -57,6 +57,12 @@ struct Arguments {
     /// The do-nothing servers alone: the floor of this machine
     #[arg(long)]
     floor: bool,
+    /// Triplets in the store before policyd starts; a third of them has expired and is deleted meanwhile
+    #[arg(long, default_value_t = 0)]
+    rows: u64,
+    /// With --rows: none of them has expired
+    #[arg(long, requires = "rows")]
+    kept: bool,
     /// Writes everything as JSON, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -107,13 +113,14 @@ struct Plan {
     connections: Vec<usize>,
     sessions: Vec<usize>,
     daemons: bool,
+    rows: Rows,
 }
 
 impl Plan {
     fn new(arguments: &Arguments) -> Plan {
         let (time, rounds, connections): (_, _, &[u16]) = match arguments.quick {
             true => (Duration::from_millis(300), 1, &[1, 16]),
-            false => (Duration::from_secs(2), 3, &[1, 16, 64]),
+            false => (Duration::from_secs(2), 3, &[1, 16, 100]),
         };
         let given = |list: &[u16], default: &[u16]| -> Vec<usize> {
             let list = if list.is_empty() { default } else { list };
@@ -125,11 +132,12 @@ impl Plan {
             connections: given(&arguments.connections, connections),
             sessions: given(&arguments.sessions, &[1, 20]),
             daemons: !arguments.floor,
+            rows: Rows { number: arguments.rows, expired: !arguments.kept },
         }
     }
 
     async fn policy(&self, report: &mut Report) -> Result<(), Trouble> {
-        let field = Field::policy(self.daemons).await?;
+        let field = Field::policy(self.daemons, self.rows).await?;
         self.policy_loads(&field, report).await.map_err(|trouble| field.explain(trouble))?;
         field.end()
     }

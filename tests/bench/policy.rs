@@ -38,18 +38,21 @@ pub(crate) enum Load {
     Known,
     /// A triplet nobody has ever seen.
     New,
+    /// The same triplet from everybody; it has passed before.
+    Hot,
     /// A client in the whitelist.
     Whitelisted,
 }
 
 impl Load {
     /// All, in the order of the table.
-    pub(crate) const ALL: [Load; 3] = [Load::Known, Load::New, Load::Whitelisted];
+    pub(crate) const ALL: [Load; 4] = [Load::Known, Load::Hot, Load::New, Load::Whitelisted];
 
     /// What the table calls it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Load::Known => "known triplet",
+            Load::Hot => "one triplet",
             Load::New => "first contact",
             Load::Whitelisted => "whitelisted",
         }
@@ -58,7 +61,7 @@ impl Load {
     fn is_right(self, does_nothing: bool, action: &str) -> bool {
         match self {
             _ if does_nothing => action == "DUNNO",
-            Load::Known => action == "DUNNO" || action.starts_with("PREPEND X-Greylist: "),
+            Load::Known | Load::Hot => action == "DUNNO" || action.starts_with("PREPEND X-Greylist: "),
             Load::New => action.starts_with("DEFER_IF_PERMIT 4.7.1 Greylisted"),
             Load::Whitelisted => action == "DUNNO",
         }
@@ -69,6 +72,7 @@ impl Load {
         out.clear();
         match self {
             Load::Known => write_request(number, number % KNOWN, spread(number % KNOWN), out),
+            Load::Hot => write_request(number, 0, spread(0), out),
             Load::New => write_request(number, number, spread(number), out),
             Load::Whitelisted => write_request(number, number, Ipv4Addr::new(192, 0, 2, (number % 250) as u8 + 1), out),
         }

@@ -11,6 +11,7 @@ use ::tests::daemon::Daemon;
 use ::tests::ports::free_port;
 use ::tests::postgres::Cluster;
 use ::tests::process::{Process, Start, Trouble, await_that, tail};
+use common::store::{Store, StoreError, StoreSettings};
 use tempfile::TempDir;
 
 use crate::cpu;
@@ -95,6 +96,46 @@ impl Tested {
     }
 }
 
+/// What stands in the store before anything is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows {
+    /// Triplets.
+    pub(crate) number: u64,
+    /// Whether a third of them has expired.
+    pub(crate) expired: bool,
+}
+
+impl Rows {
+    /// Makes schema and triplets in the store at `url`.
+    async fn fill(self, url: &str) -> Result<(), Trouble> {
+        if self.number == 0 {
+            return Ok(());
+        }
+        let failed = |error: StoreError| Trouble::new("filling the store", error);
+        let store = Store::open(&StoreSettings { url: url.to_owned(), ..StoreSettings::default() }).await;
+        let store = store.map_err(failed)?;
+        store.migrate().await.map_err(failed)?;
+        let first = if self.expired { "1000 + n" } else { "9000000000000 + n" };
+        let text = format!(
+            "with recursive c(n) as (select 1 union all select n + 1 from c where n < {}) \
+             insert into greylist select '10.77.0.0/24', 's' || (100000000 + n) || '@example.net', 'r' || n || '@example.org', \
+             n, n, 1, n % 2, case n % 3 when 0 then {first} else 9000000000000 + n end from c",
+            self.number
+        );
+        let text = sqlx::AssertSqlSafe(text);
+        let done = match &store {
+            Store::Postgres(pool) => {
+                let done = sqlx::query(text).execute(pool).await.map(drop);
+                done.and(sqlx::query("vacuum analyze greylist").execute(pool).await.map(drop))
+            }
+            Store::Sqlite(pool) => sqlx::query(text).execute(pool).await.map(drop),
+        };
+        done.map_err(|error| Trouble::new("filling the store", error))?;
+        store.close().await;
+        Ok(())
+    }
+}
+
 /// The servers of one table part.
 #[derive(Debug)]
 pub(crate) struct Field {
@@ -109,7 +150,7 @@ pub(crate) struct Field {
 
 impl Field {
     /// The policy servers; without daemons only the do-nothing one.
-    pub(crate) async fn policy(daemons: bool) -> Result<Field, Trouble> {
+    pub(crate) async fn policy(daemons: bool, rows: Rows) -> Result<Field, Trouble> {
         let directory = temporary()?;
         let root = directory.path();
         let peer = Peer::start(root, "serve-dunno", &[])?;
@@ -126,11 +167,14 @@ impl Field {
         let whitelist = root.join("whitelist");
         std::fs::write(&whitelist, format!("{WHITELISTED}\n"))
             .map_err(|error| Trouble::new(whitelist.display(), error))?;
-        let on_sqlite = Tested::start("policyd, SQLite", "policyd", root, |port, directory| {
-            policyd_configuration(port, &sqlite_url(directory), &whitelist)
+        let file = format!("sqlite:{}", root.join("octroi.db").display());
+        rows.fill(&file).await?;
+        let on_sqlite = Tested::start("policyd, SQLite", "policyd", root, |port, _| {
+            policyd_configuration(port, &file, &whitelist)
         })?;
         let cluster = Cluster::start();
         let url = cluster.new_database().await;
+        rows.fill(&url).await?;
         let mut on_postgres = Tested::start("policyd, PostgreSQL", "policyd", root, |port, _| {
             policyd_configuration(port, &url, &whitelist)
         })?;
@@ -217,11 +261,12 @@ fn sqlite_url(directory: &Path) -> String {
     format!("sqlite:{}", directory.join("octroi.db").display())
 }
 
-/// `on_store_error = "defer"`: an answer that did not come from the store shall not look like a right one.
+/// `on_store_error = "defer"`: an answer that did not come from the store shall not look like a right one. The key is the network,
+/// as with other greylisters: no DNS.
 fn policyd_configuration(port: u16, url: &str, whitelist: &Path) -> String {
     format!(
-        "[store]\nurl = '{url}'\n[policyd]\nlisten = ['127.0.0.1:{port}']\nhttp = ''\non_store_error = 'defer'\n\
-         [greylist]\nmode = 'strict'\ndelay = '{}s'\n[access]\nclient_whitelist = ['{}']\n",
+        "[store]\nurl = '{url}'\n[policyd]\nlisten = ['127.0.0.1:{port}']\nhttp = ''\non_store_error = 'defer'\njournal_size = '0B'\n\
+         [greylist]\nmode = 'strict'\ndelay = '{}s'\nkey = ['network']\nmax_pending_per_net = 0\n[access]\nclient_whitelist = ['{}']\n",
         DELAY.as_secs(),
         whitelist.display(),
     )

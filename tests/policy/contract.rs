@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use common::store::{Store, StoreSettings};
 use policyd::store::Connection;
-use policyd::store::greylist::{Ask, Sighting, Times, ask, ask_many, clean};
+use policyd::store::greylist::{Answer, Ask, Sighting, Times, ask, ask_many, clean};
 use policyd::store::queue::GreylistQueue;
 use policyd::triplet::Triplet;
 use tests::postgres::Cluster;
@@ -122,16 +122,16 @@ async fn a_batch_answers_every_request(url: &str) {
     let answers = ask_many(&mut connection, &asks, TIMES, Some(T + HOUR)).await.unwrap();
     let (new, early) = (Sighting::New { left: 4 * MINUTE }, Sighting::Early { left: 4 * MINUTE });
     for (number, answer) in answers.iter().enumerate() {
-        let expected = match number {
-            1 => (Sighting::Passed, Sighting::Passed),
-            2 => (early, early),
-            _ => (new, early),
+        let (first, others, keeps) = match number {
+            1 => (Sighting::Passed, Sighting::Passed, 36 * DAY),
+            2 => (early, early, 3 * DAY),
+            _ => (new, early, 3 * DAY),
         };
-        assert_eq!(*answer, expected, "triplet {number}");
+        assert_eq!(*answer, Answer { first, others, keeps }, "triplet {number}");
     }
     assert_eq!(number(&store, "select tries from greylist where sender = 'sender0002@example.net'").await, 4);
     let later = ask_many(&mut connection, &asks, TIMES, Some(T + 2 * HOUR)).await.unwrap();
-    assert_eq!(later[3], (Sighting::PassedNow { waited: HOUR }, Sighting::Passed));
+    assert_eq!((later[3].first, later[3].others), (Sighting::PassedNow { waited: HOUR }, Sighting::Passed));
 }
 
 async fn parallel_askers_are_told_exactly_once(url: &str) {

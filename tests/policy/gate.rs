@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::address::Address;
 use common::net::{Listener, Stream};
 use common::store::{Store, StoreSettings};
-use policyd::config::{GreylistMode, Settings};
+use policyd::config::{GreylistMode, OnStoreError, Settings};
 use policyd::policy::Live;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 /// Longest wait for anything that should happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Settings of a strict greylist on the store at `url`, everything else as by default.
+/// Settings of a strict greylist on the store at `url`. What does not come from the store shows: it is DUNNO.
 pub fn strict(url: &str) -> Settings {
     let mut settings = Settings::default();
     settings.store.url = url.to_owned();
     settings.greylist.mode = GreylistMode::Strict;
+    settings.policyd.on_store_error = OnStoreError::Dunno;
+    settings.policyd.journal_size = "0B".parse().unwrap();
     settings
 }
 

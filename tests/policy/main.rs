@@ -2,11 +2,17 @@
 //! policyd as Postfix meets it: started in this process on a free port (or as the real program where a process is the point), asked
 //! over its socket, on SQLite and on a PostgreSQL of our own.
 
+mod alone;
 mod contract;
 mod daemon;
 mod dialogs;
+mod exact;
+mod explain;
 mod farm;
 mod faults;
 mod gate;
+mod lists;
 mod memory;
+mod pool;
+mod trust;
 mod wire;

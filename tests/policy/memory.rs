@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use crate::gate::{Client, number, rcpt, sql, sqlite, store};
 
 const TRIPLETS: i64 = 1_000_000;
-const LIMIT_KIB: u64 = 40 * 1024;
+const LIMIT_KIB: u64 = 64 * 1000 * 1000 / 1024;
 
 /// Fills the table with triplets that wait, pass and have expired.
 async fn fill(store: &Store) {
@@ -46,7 +46,7 @@ async fn stays_small(url: &str, folder: &Path) {
     let port = free_port();
     let file = folder.join("octroi.toml");
     let text = format!(
-        "[store]\nurl = \"{url}\"\n[policyd]\nlisten = [\"127.0.0.1:{port}\"]\nhttp = \"\"\n[greylist]\nmode = \"strict\"\n[log]\nlevel = \"warn\"\n"
+        "[store]\nurl = \"{url}\"\n[policyd]\nlisten = [\"127.0.0.1:{port}\"]\nhttp = \"\"\n[greylist]\nmode = \"strict\"\nkey = [\"network\"]\nmax_pending_per_net = 0\n[log]\nlevel = \"warn\"\n"
     );
     std::fs::write(&file, text).unwrap();
     let mut daemon = Daemon::new("policyd", folder, &file).unwrap();
@@ -105,14 +105,14 @@ async fn misbehave(address: &Address) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn policyd_stays_under_40_mb_with_a_million_triplets_in_postgres() {
+async fn policyd_stays_under_64_mb_with_a_million_triplets_in_postgres() {
     let cluster = Cluster::shared();
     let folder = tempfile::tempdir().unwrap();
     stays_small(&cluster.new_database().await, folder.path()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn policyd_stays_under_40_mb_with_a_million_triplets_in_sqlite() {
+async fn policyd_stays_under_64_mb_with_a_million_triplets_in_sqlite() {
     let (folder, url) = sqlite();
     stays_small(&url, folder.path()).await;
 }

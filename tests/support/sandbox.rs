@@ -43,7 +43,7 @@ impl Default for Options {
             ports: Ports::default(),
             users: ["alice", "bob", "carol"].map(str::to_owned).to_vec(),
             signatures: None,
-            settings: table("[greylist]\nmode = 'strict'\ndelay = '3s'"),
+            settings: table("[greylist]\nmode = 'strict'\ndelay = '3s'\nkey = ['network']"),
             postfix: Vec::new(),
         }
     }
@@ -52,7 +52,11 @@ impl Default for Options {
 impl Options {
     /// For tests: free ports, and a greylist that watches without deferring anybody.
     pub fn for_tests() -> Options {
-        Options { ports: Ports::free(), settings: table("[greylist]\nmode = 'learn'"), ..Options::default() }
+        Options {
+            ports: Ports::free(),
+            settings: table("[greylist]\nmode = 'learn'\nkey = ['network']"),
+            ..Options::default()
+        }
     }
 
     /// Lays more configuration over what is there; panics on text that is not TOML.

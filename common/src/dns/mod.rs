@@ -4,6 +4,7 @@
 
 pub mod canned;
 mod live;
+mod settings;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 
 pub use canned::Zone;
 use live::Live;
+pub use settings::DnsSettings;
 
 /// Why a look-up gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@
 //! cluebringer (policyd v2): `greylisting_tracking` (passed when its count is not 0), the clients of `greylisting_autowhitelist`, and
 //! those of `greylisting_whitelist`. The client is a key such as `SenderIP:192.0.2.0/24`.
 
-use super::record::{self, Bad, Entry, Old, Scope, Seen, Trusted};
+use super::record::{self, Bad, Entry, Old, Seen, Trusted};
 use super::table::{Program, Row, Table};
 
 /// A list entry that is not in force.
@@ -40,8 +40,8 @@ fn entry(row: &Row, old: &Old) -> Result<Entry, Bad> {
         "greylisting_tracking" => tracked(row, old),
         "greylisting_autowhitelist" => {
             let client = record::client(address(row.text("trackkey")?))?;
-            let last = Some(row.time("lastseen", old)?);
-            Ok(Entry::Trusted(Trusted { client, scope: Scope::All, last }))
+            let last = row.time("lastseen", old)?;
+            Ok(Entry::Trusted(Trusted { client, domain: None, passes: None, last }))
         }
         "greylisting_whitelist" => listed(row),
         _ => Ok(Entry::Skipped(REFUSED)),
@@ -65,7 +65,7 @@ fn listed(row: &Row) -> Result<Entry, Bad> {
         return Ok(Entry::Skipped(DISABLED));
     }
     match record::client(address(row.text("source")?)) {
-        Ok(client) => Ok(Entry::Trusted(Trusted { client, scope: Scope::All, last: None })),
+        Ok(client) => Ok(Entry::Listed(client)),
         Err(_) => Ok(Entry::Skipped(BY_NAME)),
     }
 }
@@ -105,10 +105,10 @@ mod tests {
     #[test]
     fn lists_are_told_apart() {
         let client = "192.0.2.0/24".parse().unwrap();
-        let trusted = |last| Ok(Entry::Trusted(Trusted { client, scope: Scope::All, last }));
+        let trusted = Entry::Trusted(Trusted { client, domain: None, passes: None, last: 9000 });
         let auto = read("greylisting_autowhitelist", &["1", "SenderIP:192.0.2.0/24", "1", "9", ""]);
-        assert_eq!(auto, trusted(Some(9000)));
-        assert_eq!(read("greylisting_whitelist", &["1", "SenderIP:192.0.2.0/24", "", "0"]), trusted(None));
+        assert_eq!(auto, Ok(trusted));
+        assert_eq!(read("greylisting_whitelist", &["1", "SenderIP:192.0.2.0/24", "", "0"]), Ok(Entry::Listed(client)));
         assert_eq!(read("greylisting_whitelist", &["1", "::1", "", "1"]), Ok(Entry::Skipped(DISABLED)));
         assert_eq!(read("greylisting_whitelist", &["1", "*.x.test", "", "0"]), Ok(Entry::Skipped(BY_NAME)));
         assert_eq!(read("greylisting_autoblacklist", &["1", "SenderIP:::1", "1", ""]), Ok(Entry::Skipped(REFUSED)));

@@ -35,7 +35,9 @@ fn misplaced(token: Option<&Token>) -> Bad {
         None | Some(Token::Broken) => Bad("the dump ends within a statement".to_owned()),
         Some(Token::TooLong) => Bad("a name is too long".to_owned()),
         Some(Token::Mark(byte)) => Bad(format!("{:?} is not expected here", char::from(*byte))),
-        Some(Token::Word(text) | Token::Name(text) | Token::Text(text)) => Bad(format!("{text:?} is not expected here")),
+        Some(Token::Word(text) | Token::Name(text) | Token::Text(text)) => {
+            Bad(format!("{text:?} is not expected here"))
+        }
     }
 }
 
@@ -260,9 +262,7 @@ impl<R: BufRead> Dump<R> {
 /// Which column of ours each value of a row is; none for columns that are not read.
 fn places(table: &'static Table, columns: Option<&Vec<String>>) -> Vec<Option<usize>> {
     match columns {
-        Some(names) => {
-            names.iter().map(|name| table.columns.iter().position(|column| name == column)).collect()
-        }
+        Some(names) => names.iter().map(|name| table.columns.iter().position(|column| name == column)).collect(),
         None => (0..table.columns.len()).map(Some).collect(),
     }
 }
@@ -287,14 +287,16 @@ mod tests {
 
     static TABLES: [Table; 1] = [Table { name: "pairs", columns: &["a", "b"] }];
 
-    fn all(text: &str) -> Vec<(u64, Result<Vec<Option<String>>, String>)> {
+    type Values = Result<Vec<Option<String>>, String>;
+
+    fn all(text: &str) -> Vec<(u64, Values)> {
         let mut dump = Dump::new(text.as_bytes(), &TABLES);
         std::iter::from_fn(|| dump.next().unwrap())
             .map(|(line, row)| (line, row.map(|row| row.values).map_err(|Bad(why)| why)))
             .collect()
     }
 
-    fn pair(a: &str, b: Option<&str>) -> Result<Vec<Option<String>>, String> {
+    fn pair(a: &str, b: Option<&str>) -> Values {
         Ok(vec![Some(a.to_owned()), b.map(str::to_owned)])
     }
 
@@ -323,7 +325,10 @@ mod tests {
         let told: Vec<bool> = all(&dump).iter().map(|(_, row)| row.is_ok()).collect();
         assert_eq!(told, [false, true]);
         // The statement after a broken one is read.
-        assert_eq!(all("INSERT INTO pairs VALUES ('x';INSERT INTO pairs VALUES ('y',2);")[1], (1, pair("y", Some("2"))));
+        assert_eq!(
+            all("INSERT INTO pairs VALUES ('x';INSERT INTO pairs VALUES ('y',2);")[1],
+            (1, pair("y", Some("2")))
+        );
     }
 
     proptest! {

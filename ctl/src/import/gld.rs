@@ -2,11 +2,12 @@
 //! gld 1.7: `greylist` with the number of tries and the first and last of them, and `whitelist`, whose entries are addresses of
 //! either kind. The option LIGHTGREY masks the last octet of the client.
 
-use super::record::{self, Bad, Entry, Old, Scope, Seen, Trusted};
+use super::record::{self, Bad, Entry, Old, Seen};
 use super::table::{Program, Row, Table};
 
 /// An entry of `whitelist` with a mail address.
-pub(super) const MAIL_ENTRY: &str = "a whitelist entry with a mail address; see sender_whitelist and recipient_whitelist";
+pub(super) const MAIL_ENTRY: &str =
+    "a whitelist entry with a mail address; see sender_whitelist and recipient_whitelist";
 
 pub(super) static PROGRAM: Program = Program {
     tables: &[
@@ -37,7 +38,7 @@ fn listed(text: &str) -> Result<Entry, Bad> {
     if text.contains('@') {
         return Ok(Entry::Skipped(MAIL_ENTRY));
     }
-    Ok(Entry::Trusted(Trusted { client: record::client(text)?, scope: Scope::All, last: None }))
+    Ok(Entry::Listed(record::client(text)?))
 }
 
 #[cfg(test)]
@@ -69,9 +70,8 @@ mod tests {
     }
 
     #[test]
-    fn listed_clients_are_trusted() {
-        let client = "192.0.2.0/24".parse().unwrap();
-        let listed = Entry::Trusted(Trusted { client, scope: Scope::All, last: None });
+    fn listed_clients_are_told_from_mail_addresses() {
+        let listed = Entry::Listed("192.0.2.0/24".parse().unwrap());
         assert_eq!(read("whitelist", &["192.0.2", "friends"]), Ok(listed));
         assert_eq!(read("whitelist", &["@x.test", ""]), Ok(Entry::Skipped(MAIL_ENTRY)));
         assert!(read("whitelist", &["localhost", ""]).is_err());

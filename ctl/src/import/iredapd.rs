@@ -2,11 +2,12 @@
 //! iRedAPD: `greylisting_tracking`, which says whether a triplet has passed and when it is forgotten, not when it was last seen; and
 //! `greylisting_whitelists`, of which only clients for all recipients (account `@.`) can be taken over.
 
-use super::record::{self, Bad, Entry, Old, Scope, Seen, Trusted};
+use super::record::{self, Bad, Entry, Old, Seen};
 use super::table::{Program, Row, Table};
 
 /// An entry of the lists with a mail address, or for some recipients only.
-pub(super) const NARROW: &str = "a whitelist entry for senders or for some recipients; see sender_whitelist and recipient_whitelist";
+pub(super) const NARROW: &str =
+    "a whitelist entry for senders or for some recipients; see sender_whitelist and recipient_whitelist";
 /// A domain whose SPF record is to be followed.
 pub(super) const SPF_DOMAIN: &str = "a domain whose SPF record lists the clients (greylisting_whitelist_domains)";
 
@@ -66,7 +67,7 @@ fn listed(account: &str, sender: &str) -> Result<Entry, Bad> {
     }
     // 192.0.2.* is a network, too.
     let client = record::client(sender.trim_end_matches(".*"))?;
-    Ok(Entry::Trusted(Trusted { client, scope: Scope::All, last: None }))
+    Ok(Entry::Listed(client))
 }
 
 #[cfg(test)]
@@ -96,12 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn listed_clients_are_trusted() {
-        let trusted = |net: &str| {
-            Ok(Entry::Trusted(Trusted { client: net.parse().unwrap(), scope: Scope::All, last: None }))
-        };
+    fn listed_clients_are_for_all_recipients() {
+        let listed = |net: &str| Ok(Entry::Listed(net.parse().unwrap()));
         for (sender, net) in [("192.0.2.*", "192.0.2.0/24"), ("192.0.2.0/25", "192.0.2.0/25"), ("::1", "::1/128")] {
-            assert_eq!(read("greylisting_whitelists", &["1", "@.", sender, ""]), trusted(net), "{sender}");
+            assert_eq!(read("greylisting_whitelists", &["1", "@.", sender, ""]), listed(net), "{sender}");
         }
         assert_eq!(read("greylisting_whitelists", &["1", "@.", "@x.test", ""]), Ok(Entry::Skipped(NARROW)));
         assert_eq!(read("greylisting_whitelists", &["1", "@our.test", "::1", ""]), Ok(Entry::Skipped(NARROW)));

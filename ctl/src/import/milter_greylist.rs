@@ -91,7 +91,10 @@ mod tests {
         let Ok(Entry::Seen(passed)) = &found[1].entry else { panic!("{found:?}") };
         assert_eq!((passed.last, passed.passed), (2_000_000_000, true));
         let Ok(Entry::Seen(null)) = &found[2].entry else { panic!("{found:?}") };
-        assert_eq!((null.client.to_string().as_str(), null.sender.as_str(), null.passed), ("2001:db8::1/128", "", true));
+        assert_eq!(
+            (null.client.to_string().as_str(), null.sender.as_str(), null.passed),
+            ("2001:db8::1/128", "", true)
+        );
         assert_eq!(found[3].entry, Ok(Entry::Expired));
         assert_eq!(found[4].entry, Ok(Entry::Skipped(TARPIT)));
         let told: Vec<u64> = found.iter().filter(|found| found.entry.is_err()).map(|found| found.line).collect();

@@ -21,6 +21,7 @@ mod sink;
 mod sqlgrey;
 mod table;
 mod tokens;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,7 +37,7 @@ use policyd::store::{Connection, import};
 
 use self::clients::ClientsList;
 use self::record::{DAY, Old, SECOND};
-use self::sieve::{Ours, Tally};
+use self::sieve::Tally;
 use self::sink::Sink;
 
 /// Arguments of `octroi import`.
@@ -58,10 +59,10 @@ pub(crate) struct Args {
     /// How long the old program kept what had passed since it was last seen [default: its own default]
     #[arg(long, value_name = "TIME")]
     max_age: Option<Period>,
-    /// From how many passes, or senders, on a client is trusted; matters to --clients-list only
+    /// From how many passes on the old program trusted a client (postgrey --auto-whitelist-clients)
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     trust_after: u32,
-    /// Write the clients that the old program trusted into a list for client_whitelist of [access]
+    /// Write the clients that were listed by hand in the old program into a list for client_whitelist of [access]
     #[arg(long, value_name = "FILE")]
     clients_list: Option<PathBuf>,
     /// Zone of times that are stored without one, such as +01:00 [default: +00:00; of a PostgreSQL server, its log_timezone]
@@ -173,7 +174,7 @@ fn settings(config: Option<&Path>) -> Result<Settings, Mistakes> {
 async fn import(settings: &Settings, args: &Args) -> Result<u64, Failure> {
     let list = match &args.clients_list {
         Some(path) => {
-            let list = ClientsList::new(path, args.trust_after);
+            let list = ClientsList::new(path);
             Some(list.map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?)
         }
         None => None,
@@ -188,10 +189,10 @@ async fn import(settings: &Settings, args: &Args) -> Result<u64, Failure> {
         }
         None => (None, system_clock()),
     };
-    let mut sink = Sink::new(old(args, settings, now), Ours::from(&settings.greylist), connection, list);
+    let mut sink = Sink::new(old(args, settings, now), &settings.greylist, connection, list);
     let read = read::all(args, &mut sink).await;
     // What had been read before an error is written, and counted.
-    let finished = sink.finish().await;
+    let finished = sink.finish(read.is_ok()).await;
     let (list, tally) = sink.into_parts();
     if let Some(store) = store {
         store.close().await;

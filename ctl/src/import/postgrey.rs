@@ -8,12 +8,10 @@
 use std::io::{self, BufRead};
 
 use super::lines::Lines;
-use super::record::{self, Bad, Entry, Found, Old, Scope, Seen, Trusted};
+use super::record::{self, Bad, Entry, Found, Old, Seen, Trusted};
 
 /// A record of a database in privacy mode.
 pub(super) const PRIVACY: &str = "its key is a SHA-1 sum (postgrey --privacy), which cannot be turned back";
-/// A client that has not passed often enough.
-pub(super) const NOT_TRUSTED: &str = "a client that had not passed often enough to be trusted";
 
 /// Reads what `db_dump` wrote.
 #[derive(Debug)]
@@ -147,19 +145,17 @@ fn triplet(network: &str, rest: &str, first: i64, last: i64, old: &Old) -> Resul
 /// Sender and recipient may hold slashes themselves, though not in their domains.
 fn addresses(text: &str) -> Option<(&str, &str)> {
     let whole = |address: &str| address.rsplit_once('@').is_some_and(|(_, domain)| !domain.contains('/'));
-    let cuts = || text.match_indices('/').map(|(at, _)| (&text[..at], &text[at + 1..]));
-    cuts()
+    let mut cuts = text.match_indices('/').map(|(at, _)| (&text[..at], &text[at + 1..]));
+    cuts.clone()
         .find(|(sender, recipient)| (sender.is_empty() || whole(sender)) && whole(recipient))
-        .or_else(|| cuts().last())
+        .or_else(|| cuts.next_back())
 }
 
 fn client(key: &str, count: &str, last: i64, old: &Old) -> Result<Entry, Bad> {
     let client = record::client(key)?;
     let count: u32 = count.parse().map_err(|_| Bad(format!("{count:?} is not a count")))?;
-    Ok(match count >= old.trust_after {
-        true => Entry::Trusted(Trusted { client, scope: Scope::All, last: Some(last) }),
-        false => Entry::Skipped(NOT_TRUSTED),
-    })
+    let passes = Some(count).filter(|count| *count < old.trust_after);
+    Ok(Entry::Trusted(Trusted { client, domain: None, passes, last }))
 }
 
 #[cfg(test)]
@@ -212,9 +208,10 @@ mod tests {
     fn clients_are_trusted_from_their_count_on() {
         let found = all(&dump(" 2001:470:ABCD:2:3:4:5:AF\n 5,1795324438\n 192.0.2.1\n 4,1795324438\n"));
         let client = "2001:470:abcd:2:3:4:5:af/128".parse().unwrap();
-        let trusted = Trusted { client, scope: Scope::All, last: Some(1_795_324_438_000) };
-        assert_eq!(found[0].entry, Ok(Entry::Trusted(trusted)));
-        assert_eq!(found[1].entry, Ok(Entry::Skipped(NOT_TRUSTED)));
+        let trusted = Trusted { client, domain: None, passes: None, last: 1_795_324_438_000 };
+        assert_eq!(found[0].entry, Ok(Entry::Trusted(trusted.clone())));
+        let client = "192.0.2.1/32".parse().unwrap();
+        assert_eq!(found[1].entry, Ok(Entry::Trusted(Trusted { client, passes: Some(4), ..trusted })));
     }
 
     #[test]
@@ -250,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn any_triplet_is_read_back(sender in "[a-z/=]{1,9}@[a-z.]{1,9}|", recipient in "[a-z]{1,9}@[a-z.]{1,9}", first in 0i64..1_000_000) {
+        fn any_triplet_is_read_back(sender in "[a-z][a-z/=]{0,8}@[a-z.]{1,9}|", recipient in "[a-z]{1,9}@[a-z.]{1,9}", first in 0i64..1_000_000) {
             let found = all(&dump(&format!(" 192.0.2.0/{sender}/{recipient}\n {first},{first}\n")));
             prop_assert_eq!(seen(&found[0]), ("192.0.2.0/24".to_owned(), &*sender, &*recipient, false));
         }

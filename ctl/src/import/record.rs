@@ -23,8 +23,10 @@ pub(crate) struct Bad(pub(crate) String);
 pub(crate) enum Entry {
     /// A triplet.
     Seen(Seen),
-    /// A client that the other program no longer greylisted.
+    /// A client that the other program had learnt to trust.
     Trusted(Trusted),
+    /// A client that an administrator had listed.
+    Listed(IpNet),
     /// Past its own date.
     Expired,
     /// Nothing that can be taken over; why.
@@ -59,26 +61,17 @@ pub(crate) struct Seen {
     pub(crate) passed: bool,
 }
 
-/// A client that the other program no longer greylisted.
+/// A client that the other program no longer greylisted, or was about to trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trusted {
     /// Address or network.
     pub(crate) client: IpNet,
-    /// For whose mail.
-    pub(crate) scope: Scope,
-    /// Latest use; none for an entry that was made by hand.
-    pub(crate) last: Option<i64>,
-}
-
-/// For whose mail a client is trusted, widest last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Scope {
-    /// One sender address.
-    Sender,
-    /// One sender domain.
-    Domain,
-    /// Any sender.
-    All,
+    /// The sender's domain for which it is trusted; none for any sender.
+    pub(crate) domain: Option<String>,
+    /// Passes that were counted for it; none when it was trusted.
+    pub(crate) passes: Option<u32>,
+    /// Latest use.
+    pub(crate) last: i64,
 }
 
 /// What the files of the other program do not tell about it. Lengths of time in milliseconds.

@@ -2,7 +2,7 @@
 //! relaydelay: the table `relaytofrom`. Addresses stand in angle brackets; the dates are in the zone of its server, but for
 //! `last_update`, which mysqldump turns to UTC. NULL in one of the three fields is a wildcard, made by hand.
 
-use super::record::{self, Bad, Entry, Old, Scope, Seen, Trusted};
+use super::record::{self, Bad, Entry, Old, Seen};
 use super::table::{Program, Row, Table};
 
 /// A wildcard entry of which a list of clients cannot make anything.
@@ -54,10 +54,7 @@ fn entry(row: &Row, old: &Old) -> Result<Entry, Bad> {
 fn by_hand(row: &Row, old: &Old) -> Result<Entry, Bad> {
     let lets_pass = row.time("block_expires", old)? <= old.now;
     match (row.get("relay_ip"), row.get("mail_from"), row.get("rcpt_to")) {
-        (Some(client), None, None) if lets_pass => {
-            let client = record::client(client)?;
-            Ok(Entry::Trusted(Trusted { client, scope: Scope::All, last: None }))
-        }
+        (Some(client), None, None) if lets_pass => Ok(Entry::Listed(record::client(client)?)),
         _ => Ok(Entry::Skipped(BY_HAND)),
     }
 }
@@ -100,9 +97,8 @@ mod tests {
         let found = read(Some("192.0.2.7"), Some("<>"), "2026-11-22 13:00:00", never, "0");
         assert!(matches!(found, Ok(Entry::Seen(seen)) if !seen.passed && seen.sender.is_empty()));
         assert_eq!(read(Some("192.0.2.7"), Some("<a@x>"), never, "2026-11-22 13:00:00", "1"), Ok(Entry::Expired));
-        let client = "192.168.0.0/16".parse().unwrap();
-        let trusted = Entry::Trusted(Trusted { client, scope: Scope::All, last: None });
-        assert_eq!(read(Some("192.168"), None, "0000-00-00 00:00:00", never, "0"), Ok(trusted));
+        let listed = Entry::Listed("192.168.0.0/16".parse().unwrap());
+        assert_eq!(read(Some("192.168"), None, "0000-00-00 00:00:00", never, "0"), Ok(listed));
         assert_eq!(read(Some("192.168"), None, never, never, "0"), Ok(Entry::Skipped(BY_HAND)));
         assert_eq!(read(None, None, "0000-00-00 00:00:00", never, "0"), Ok(Entry::Skipped(BY_HAND)));
     }

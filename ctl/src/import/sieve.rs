@@ -6,28 +6,26 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use common::mail;
 use policyd::config::GreylistSettings;
+use policyd::sender::Step;
 use policyd::store::import::Past;
 use policyd::triplet::Triplet;
 
-use super::record::{DAY, Old, Seen, Trusted};
+use super::record::{DAY, Old, Seen};
 
 /// A clock may be wrong by a little, a zone by less than a day.
-const FUTURE: &str = "its time lies in the future";
-const TOO_WIDE: &str = "only a network is known that is wider than ipv4_prefix or ipv6_prefix";
+pub(super) const FUTURE: &str = "its time lies in the future";
+pub(super) const TOO_WIDE: &str = "only a network is known that is wider than ipv4_prefix or ipv6_prefix";
 const NO_RECIPIENT: &str = "it has no recipient";
-/// A trusted client that no list is to be made of.
-pub(super) const NO_PLACE: &str = "a trusted client: policyd has no place for it, --clients-list FILE makes a list";
-/// A sender or a domain of a client that did not pass often enough.
-pub(super) const FEW_SENDERS: &str = "a client trusted for fewer senders than --trust-after";
-
 /// How our own configuration keeps triplets. Lengths of time in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ours {
     ipv4_prefix: u8,
     ipv6_prefix: u8,
     retry_window: i64,
     keep_passed: i64,
+    normalize: Vec<Step>,
 }
 
 impl From<&GreylistSettings> for Ours {
@@ -37,6 +35,7 @@ impl From<&GreylistSettings> for Ours {
             ipv6_prefix: settings.ipv6_prefix,
             retry_window: settings.retry_window.as_millis(),
             keep_passed: settings.keep_passed.as_millis(),
+            normalize: settings.normalize.clone(),
         }
     }
 }
@@ -53,7 +52,7 @@ pub(super) enum Fate<T> {
 }
 
 /// A triplet, in our form if it is still worth anything.
-pub(super) fn triplet(seen: &Seen, ours: Ours, old: &Old) -> Fate<Past> {
+pub(super) fn triplet(seen: &Seen, ours: &Ours, old: &Old) -> Fate<Past> {
     let last_seen = seen.last.max(seen.first);
     if last_seen > old.now.saturating_add(DAY) {
         return Fate::Skipped(FUTURE);
@@ -77,19 +76,10 @@ pub(super) fn triplet(seen: &Seen, ours: Ours, old: &Old) -> Fate<Past> {
     if gone <= old.now {
         return Fate::Expired;
     }
-    let triplet =
-        Triplet::new(seen.client.addr(), &seen.sender, &seen.recipient, ours.ipv4_prefix, ours.ipv6_prefix);
+    let network = mail::network(seen.client.addr(), ours.ipv4_prefix, ours.ipv6_prefix).to_string();
+    let triplet = Triplet::of(network, &seen.sender, &seen.recipient, &ours.normalize);
     let (first_seen, tries) = (seen.first, seen.tries.max(1));
     Fate::Kept(Past { triplet, first_seen, last_seen, tries, passed: seen.passed, expires })
-}
-
-/// A trusted client, if it has been seen lately.
-pub(super) fn trusted(trusted: Trusted, old: &Old) -> Fate<Trusted> {
-    match trusted.last {
-        Some(last) if last > old.now.saturating_add(DAY) => Fate::Skipped(FUTURE),
-        Some(last) if last.saturating_add(old.max_age) <= old.now => Fate::Expired,
-        _ => Fate::Kept(trusted),
-    }
 }
 
 /// The count of all that was read.
@@ -101,7 +91,11 @@ pub(super) struct Tally {
     pub(super) imported: u64,
     /// Entries that our table knew already, or that were there twice.
     pub(super) unchanged: u64,
-    /// Entries that went into the list of clients.
+    /// Entries about clients that had been learnt to be trusted.
+    pub(super) clients: u64,
+    /// Rows of our trust that were made or changed.
+    pub(super) trusted: u64,
+    /// Clients that went into the list.
     pub(super) listed: u64,
     /// Too old, there or here.
     pub(super) expired: u64,
@@ -124,6 +118,8 @@ impl fmt::Display for Tally {
             ("read", self.read),
             ("imported", self.imported),
             ("unchanged", self.unchanged),
+            ("clients", self.clients),
+            ("trusted", self.trusted),
             ("listed", self.listed),
             ("expired", self.expired),
             ("skipped", self.skipped.values().sum()),
@@ -140,7 +136,7 @@ impl fmt::Display for Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{self, SECOND, Scope};
+    use super::super::record::{self, SECOND};
     use super::*;
 
     const NOW: i64 = 1_795_348_800_000;
@@ -158,7 +154,9 @@ mod tests {
 
     #[test]
     fn the_key_is_the_one_of_the_next_request() {
-        let Fate::Kept(past) = triplet(&seen("192.0.2", NOW - DAY, NOW, true), ours(), &OLD) else { panic!("not kept") };
+        let Fate::Kept(past) = triplet(&seen("192.0.2", NOW - DAY, NOW, true), &ours(), &OLD) else {
+            panic!("not kept")
+        };
         let asked = Triplet::new("192.0.2.77".parse().unwrap(), "news-18@x.test", "r@our.test", 24, 64);
         assert_eq!(past.triplet, asked);
         assert_eq!((past.tries, past.expires), (1, NOW + 36 * DAY));
@@ -166,12 +164,14 @@ mod tests {
 
     #[test]
     fn age_decides_by_the_shorter_of_two_lives() {
-        let fate = |first: i64, last: i64, passed, old: &Old| {
-            match triplet(&seen("192.0.2.7", NOW - first, NOW - last, passed), ours(), old) {
-                Fate::Kept(_) => "kept",
-                Fate::Expired => "expired",
-                Fate::Skipped(why) => why,
-            }
+        let fate = |first: i64, last: i64, passed, old: &Old| match triplet(
+            &seen("192.0.2.7", NOW - first, NOW - last, passed),
+            &ours(),
+            old,
+        ) {
+            Fate::Kept(_) => "kept",
+            Fate::Expired => "expired",
+            Fate::Skipped(why) => why,
         };
         assert_eq!(fate(99 * DAY, 35 * DAY - SECOND, true, &OLD), "kept");
         assert_eq!(fate(99 * DAY, 35 * DAY, true, &OLD), "expired");
@@ -185,29 +185,23 @@ mod tests {
     #[test]
     fn a_network_that_is_too_wide_is_of_no_use() {
         let wide = seen("192.168", NOW, NOW, false);
-        assert_eq!(triplet(&wide, ours(), &OLD), Fate::Skipped(TOO_WIDE));
+        assert_eq!(triplet(&wide, &ours(), &OLD), Fate::Skipped(TOO_WIDE));
         let narrow = Ours { ipv4_prefix: 32, ..ours() };
-        assert_eq!(triplet(&seen("192.0.2", NOW, NOW, false), narrow, &OLD), Fate::Skipped(TOO_WIDE));
+        assert_eq!(triplet(&seen("192.0.2", NOW, NOW, false), &narrow, &OLD), Fate::Skipped(TOO_WIDE));
         let nobody = Seen { recipient: String::new(), ..seen("192.0.2.7", NOW, NOW, false) };
-        assert_eq!(triplet(&nobody, ours(), &OLD), Fate::Skipped(NO_RECIPIENT));
-    }
-
-    #[test]
-    fn trust_ends_with_age_unless_given_by_hand() {
-        let client = "192.0.2.0/24".parse().unwrap();
-        for (last, kept) in [(None, true), (Some(NOW - DAY), true), (Some(NOW - 35 * DAY), false)] {
-            let given = Trusted { client, scope: Scope::All, last };
-            assert_eq!(matches!(trusted(given, &OLD), Fate::Kept(_)), kept, "{last:?}");
-        }
+        assert_eq!(triplet(&nobody, &ours(), &OLD), Fate::Skipped(NO_RECIPIENT));
     }
 
     #[test]
     fn the_tally_names_every_reason() {
         let mut tally = Tally { read: 12, imported: 3, ..Tally::default() };
         tally.skip(FUTURE, 2);
-        tally.skip(NO_PLACE, 7);
+        tally.skip(TOO_WIDE, 7);
         let text = tally.to_string();
         assert!(text.starts_with("read              12\nimported           3\n"), "{text}");
-        assert!(text.contains("skipped            9\n") && text.contains("skipped 2: its time lies in the future\n"), "{text}");
+        assert!(
+            text.contains("skipped            9\n") && text.contains("skipped 2: its time lies in the future\n"),
+            "{text}"
+        );
     }
 }

@@ -4,20 +4,23 @@
 use std::collections::BTreeMap;
 
 use common::store::StoreError;
+use policyd::config::GreylistSettings;
 use policyd::store::Connection;
-use policyd::store::import::{self, Past};
+use policyd::store::import::{self, Past, Standing};
 use policyd::triplet::Triplet;
 
 use super::clients::ClientsList;
-use super::record::{Bad, Entry, Found, Old, Trusted};
+use super::record::{Bad, Entry, Found, Old};
 use super::sieve::{self, Fate, Ours, Tally};
+use super::trust::Trust;
 
 /// Records in one statement.
 const BATCH: usize = 1000;
 /// Bad lines that are told; more are only counted.
 const TOLD: u64 = 50;
-/// A list of clients that is full.
-const FULL: &str = "a trusted client: the list is full";
+/// A client listed by hand, of which no list is to be made, or too long a one.
+const NO_LIST: &str = "a client listed by hand: --clients-list FILE makes a list";
+const FULL: &str = "a client listed by hand: the list is full";
 
 /// The way into the store.
 #[derive(Debug)]
@@ -28,13 +31,20 @@ pub(super) struct Sink {
     /// None in a dry run.
     store: Option<Connection>,
     list: Option<ClientsList>,
+    trust: Trust,
     batch: BTreeMap<Triplet, Past>,
     tally: Tally,
 }
 
 impl Sink {
-    pub(super) fn new(old: Old, ours: Ours, store: Option<Connection>, list: Option<ClientsList>) -> Self {
-        Self { old, ours, store, list, batch: BTreeMap::new(), tally: Tally::default() }
+    pub(super) fn new(
+        old: Old,
+        settings: &GreylistSettings,
+        store: Option<Connection>,
+        list: Option<ClientsList>,
+    ) -> Self {
+        let (ours, trust) = (Ours::from(settings), Trust::from(settings));
+        Self { old, ours, store, list, trust, batch: BTreeMap::new(), tally: Tally::default() }
     }
 
     /// Takes one entry in. `name` is the file or table it is from.
@@ -44,8 +54,19 @@ impl Sink {
             Err(Bad(why)) => self.bad(name, found.line, &why),
             Ok(Entry::Skipped(why)) => self.tally.skip(why, 1),
             Ok(Entry::Expired) => self.tally.expired += 1,
-            Ok(Entry::Trusted(trusted)) => self.trust(trusted),
-            Ok(Entry::Seen(seen)) => match sieve::triplet(&seen, self.ours, &self.old) {
+            Ok(Entry::Listed(client)) => match &mut self.list {
+                None => self.tally.skip(NO_LIST, 1),
+                Some(list) => match list.add(client) {
+                    true => self.tally.listed += 1,
+                    false => self.tally.skip(FULL, 1),
+                },
+            },
+            Ok(Entry::Trusted(trusted)) => match self.trust.add(&trusted, &self.old) {
+                Fate::Kept(()) => self.tally.clients += 1,
+                Fate::Expired => self.tally.expired += 1,
+                Fate::Skipped(why) => self.tally.skip(why, 1),
+            },
+            Ok(Entry::Seen(seen)) => match sieve::triplet(&seen, &self.ours, &self.old) {
                 Fate::Kept(past) => self.keep(past).await?,
                 Fate::Expired => self.tally.expired += 1,
                 Fate::Skipped(why) => self.tally.skip(why, 1),
@@ -61,19 +82,6 @@ impl Sink {
             count if count <= TOLD => super::warn(&format!("{name}:{line}: {why}")),
             count if count == TOLD + 1 => super::warn("more bad lines are only counted"),
             _ => {}
-        }
-    }
-
-    fn trust(&mut self, trusted: Trusted) {
-        match (sieve::trusted(trusted, &self.old), &mut self.list) {
-            (Fate::Expired, _) => self.tally.expired += 1,
-            (Fate::Skipped(why), _) => self.tally.skip(why, 1),
-            (Fate::Kept(_), None) => self.tally.skip(sieve::NO_PLACE, 1),
-            (Fate::Kept(trusted), Some(list)) => {
-                if !list.add(&trusted) {
-                    self.tally.skip(FULL, 1);
-                }
-            }
         }
     }
 
@@ -102,15 +110,19 @@ impl Sink {
         Ok(())
     }
 
-    /// Writes what is still waiting.
-    pub(super) async fn finish(&mut self) -> Result<(), StoreError> {
+    /// Writes what is still waiting, and what was summed up of all entries if `whole` tells that all have been read.
+    pub(super) async fn finish(&mut self, whole: bool) -> Result<(), StoreError> {
         self.flush().await?;
-        if let Some(list) = &self.list {
-            let (listed, others) = list.counts();
-            self.tally.listed = listed;
-            if others > 0 {
-                self.tally.skip(sieve::FEW_SENDERS, others);
-            }
+        if !whole {
+            return Ok(());
+        }
+        let nothing = Trust::from(&GreylistSettings::default());
+        let standings: Vec<Standing> = std::mem::replace(&mut self.trust, nothing).into_standings();
+        for batch in standings.chunks(BATCH) {
+            self.tally.trusted += match &mut self.store {
+                Some(connection) => import::merge_trust(connection, batch, self.old.now).await?,
+                None => batch.len() as u64,
+            };
         }
         Ok(())
     }

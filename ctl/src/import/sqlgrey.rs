@@ -4,11 +4,11 @@
 //! What passes leaves `connect` for `from_awl`, which knows network and sender but no recipient: trust, not a triplet. The
 //! sender in `connect` is as it came; duplicates are usual and become one. The null sender is `-undef-`.
 
-use super::record::{self, Bad, Entry, Old, Scope, Seen, Trusted};
+use super::record::{self, Bad, Entry, Old, Seen, Trusted};
 use super::table::{Program, Row, Table};
 
 /// A row of the tables by which recipients choose.
-pub(super) const CHOICE: &str = "a recipient's choice (optin_*, optout_*); see recipient_whitelist";
+pub(super) const CHOICE: &str = "a recipient's choice (optin_*, optout_*); see optin and optout of [greylist]";
 
 pub(super) static PROGRAM: Program = Program {
     tables: &[
@@ -26,8 +26,8 @@ pub(super) static PROGRAM: Program = Program {
 fn entry(row: &Row, old: &Old) -> Result<Entry, Bad> {
     match row.table.name {
         "connect" => waiting(row, old),
-        "from_awl" => trusted(row, Scope::Sender, old),
-        "domain_awl" => trusted(row, Scope::Domain, old),
+        "from_awl" => trusted(row, Some(1), old),
+        "domain_awl" => trusted(row, None, old),
         _ => Ok(Entry::Skipped(CHOICE)),
     }
 }
@@ -57,9 +57,11 @@ fn sender(row: &Row) -> Result<String, Bad> {
     })
 }
 
-fn trusted(row: &Row, scope: Scope, old: &Old) -> Result<Entry, Bad> {
+fn trusted(row: &Row, passes: Option<u32>, old: &Old) -> Result<Entry, Bad> {
     let last = row.time("last_seen", old)?.max(row.time("first_seen", old)?);
-    Ok(Entry::Trusted(Trusted { client: record::client(row.text("src")?)?, scope, last: Some(last) }))
+    let domain = row.mailbox("sender_domain")?;
+    let domain = Some(if domain == UNDEFINED { String::new() } else { domain });
+    Ok(Entry::Trusted(Trusted { client: record::client(row.text("src")?)?, domain, passes, last }))
 }
 
 #[cfg(test)]
@@ -91,11 +93,11 @@ mod tests {
     #[test]
     fn who_has_passed_is_trusted() {
         let client = "203.0.113.0/24".parse().unwrap();
-        let last = Some(9000);
+        let trusted = |passes| Trusted { client, domain: Some("x.test".to_owned()), passes, last: 9000 };
         let from = read("from_awl", &["bounce-#", "x.test", "203.0.113", "7", "9"]);
-        assert_eq!(from, Ok(Entry::Trusted(Trusted { client, scope: Scope::Sender, last })));
+        assert_eq!(from, Ok(Entry::Trusted(trusted(Some(1)))));
         let domain = read("domain_awl", &["x.test", "203.0.113", "7", "9"]);
-        assert_eq!(domain, Ok(Entry::Trusted(Trusted { client, scope: Scope::Domain, last })));
+        assert_eq!(domain, Ok(Entry::Trusted(trusted(None))));
         assert_eq!(read("optout_email", &["r@our.test"]), Ok(Entry::Skipped(CHOICE)));
         assert!(read("connect", &["a", "b", "mail.x", "r", "7"]).is_err());
         assert!(read("connect", &["a", "b", "192.0.2", "r", "soon"]).is_err());

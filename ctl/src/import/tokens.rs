@@ -50,12 +50,14 @@ impl<R: BufRead> Tokens<R> {
             let second = self.peek()?;
             return Ok(Some(match byte {
                 _ if byte.is_ascii_whitespace() => continue,
-                b'#' => match self.skip_line()? {
-                    () => continue,
-                },
-                b'-' if second == Some(b'-') => match self.skip_line()? {
-                    () => continue,
-                },
+                b'#' => {
+                    self.skip_line()?;
+                    continue;
+                }
+                b'-' if second == Some(b'-') => {
+                    self.skip_line()?;
+                    continue;
+                }
                 b'/' if second == Some(b'*') => match self.skip_comment()? {
                     true => continue,
                     false => Token::Broken,
@@ -180,7 +182,8 @@ mod tests {
 
     #[test]
     fn words_names_and_strings_are_told_apart() {
-        let dump = "-- a 'comment'\n/*!40101 SET x='y;' */; INSERT INTO `a``b` VALUES (-1.5,NULL,'it''s \\'\\\\\\n');# end";
+        let dump =
+            "-- a 'comment'\n/*!40101 SET x='y;' */; INSERT INTO `a``b` VALUES (-1.5,NULL,'it''s \\'\\\\\\n');# end";
         assert_eq!(
             all(dump),
             [

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! Signs that a client may not be a mail server, from what Postfix already knows: greylist mode `adaptive` delays
-//! only clients with at least one.
+//! Signs that a client may not be a mail server: greylist mode `adaptive` delays only clients whose signs together weigh enough.
 //!
-//! Pure, no look-up. RFC 1912 section 2.1 asks for matching address and name; RFC 5321 section 4.1.1.1 for a fully
-//! qualified name or an address literal in EHLO.
+//! Pure, no look-up: what Postfix already knows, and what SPF said when it was asked. RFC 1912 section 2.1 asks for matching address and
+//! name; RFC 5321 section 4.1.1.1 for a fully qualified name or an address literal in EHLO.
 
 use std::net::IpAddr;
+
+use common::spf::SpfResult;
+use serde::{Deserialize, Serialize};
 
 use crate::request::PolicyRequest;
 
@@ -18,6 +20,10 @@ pub enum Sign {
     DynamicName,
     /// HELO is no host name.
     OddHelo,
+    /// The sender's domain does not authorise the client (SPF fail or softfail).
+    SpfFail,
+    /// The sender's domain has no SPF record.
+    SpfNone,
 }
 
 impl Sign {
@@ -27,40 +33,106 @@ impl Sign {
             Self::NoConfirmedName => "no_confirmed_name",
             Self::DynamicName => "dynamic_name",
             Self::OddHelo => "odd_helo",
+            Self::SpfFail => "spf_fail",
+            Self::SpfNone => "spf_none",
         }
     }
 }
 
-/// The signs seen on one client.
+/// Section `[greylist.signs]`: what each sign weighs. A sign of weight 0 is not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Weights {
+    /// Weight of [`Sign::NoConfirmedName`].
+    pub no_confirmed_name: u8,
+    /// Weight of [`Sign::DynamicName`].
+    pub dynamic_name: u8,
+    /// Weight of [`Sign::OddHelo`].
+    pub odd_helo: u8,
+    /// Weight of [`Sign::SpfFail`].
+    pub spf_fail: u8,
+    /// Weight of [`Sign::SpfNone`].
+    pub spf_none: u8,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { no_confirmed_name: 2, dynamic_name: 2, odd_helo: 2, spf_fail: 1, spf_none: 1 }
+    }
+}
+
+impl Weights {
+    fn of(&self, sign: Sign) -> u32 {
+        u32::from(match sign {
+            Sign::NoConfirmedName => self.no_confirmed_name,
+            Sign::DynamicName => self.dynamic_name,
+            Sign::OddHelo => self.odd_helo,
+            Sign::SpfFail => self.spf_fail,
+            Sign::SpfNone => self.spf_none,
+        })
+    }
+
+    /// The most that SPF can add.
+    pub fn most_of_spf(&self) -> u32 {
+        self.of(Sign::SpfFail).max(self.of(Sign::SpfNone))
+    }
+
+    /// The most that all signs together can weigh; a client without a confirmed name has no dynamic one.
+    pub fn most(&self) -> u32 {
+        self.of(Sign::NoConfirmedName).max(self.of(Sign::DynamicName)) + self.of(Sign::OddHelo) + self.most_of_spf()
+    }
+}
+
+/// The signs seen on one client, and what they weigh together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Signs([Option<Sign>; 3]);
+pub struct Signs {
+    seen: [Option<Sign>; 4],
+    score: u32,
+}
 
 impl Signs {
     /// True when nothing speaks against the client.
     pub fn is_empty(self) -> bool {
-        self.0.iter().all(Option::is_none)
+        self.seen.iter().all(Option::is_none)
     }
 
-    /// How many there are.
-    pub fn score(self) -> usize {
-        self.0.iter().flatten().count()
+    /// What they weigh together.
+    pub fn score(self) -> u32 {
+        self.score
     }
 
     /// Their words with commas between.
     pub fn words(self) -> String {
-        self.0.iter().flatten().map(|sign| sign.word()).collect::<Vec<_>>().join(",")
+        self.seen.iter().flatten().map(|sign| sign.word()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The same signs and what SPF said.
+    pub fn with_spf(mut self, spf: SpfResult, weights: &Weights) -> Self {
+        let sign = match spf {
+            SpfResult::Fail | SpfResult::Softfail => Sign::SpfFail,
+            SpfResult::None => Sign::SpfNone,
+            _ => return self,
+        };
+        if weights.of(sign) > 0 {
+            self.seen[3] = Some(sign);
+            self.score += weights.of(sign);
+        }
+        self
     }
 }
 
-/// What speaks against the client of this request.
-pub fn signs(request: &PolicyRequest<'_>) -> Signs {
+/// What speaks against the client of this request, without a look-up.
+pub fn signs(request: &PolicyRequest<'_>, weights: &Weights) -> Signs {
     let name = request.client_name.as_deref();
-    let dynamic = name.is_some_and(|name| looks_dynamic(name, request.client_address));
-    Signs([
-        name.is_none().then_some(Sign::NoConfirmedName),
-        dynamic.then_some(Sign::DynamicName),
-        is_odd_helo(&request.helo_name).then_some(Sign::OddHelo),
-    ])
+    let weighed = |sign: Sign, seen: bool| (seen && weights.of(sign) > 0).then_some(sign);
+    let dynamic = || name.is_some_and(|name| looks_dynamic(name, request.client_address));
+    let seen = [
+        weighed(Sign::NoConfirmedName, name.is_none()),
+        weighed(Sign::DynamicName, dynamic()),
+        weighed(Sign::OddHelo, is_odd_helo(&request.helo_name)),
+        None,
+    ];
+    Signs { seen, score: seen.iter().flatten().map(|sign| weights.of(*sign)).sum() }
 }
 
 /// Words that providers put into the names of lines without a mail server of their own.
@@ -107,7 +179,7 @@ const SERVER_WORDS: [&str; 17] = [
 
 /// True for a name with the client's address in it, or with a word of [`LINE_WORDS`] in a host label, unless a word
 /// of [`SERVER_WORDS`] says otherwise. The last two labels, the registered domain in most cases, do not count.
-fn looks_dynamic(name: &str, client: Option<IpAddr>) -> bool {
+pub fn looks_dynamic(name: &str, client: Option<IpAddr>) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let host = name.rmatch_indices('.').nth(1).map_or("", |(at, _)| &name[..at]);
     let words = || host.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
@@ -176,6 +248,10 @@ mod tests {
         }
     }
 
+    fn default_signs(request: &PolicyRequest<'_>) -> Signs {
+        signs(request, &Weights::default())
+    }
+
     #[test]
     fn mail_servers_show_no_sign() {
         for (client, name) in [
@@ -190,7 +266,7 @@ mod tests {
             ("192.0.2.10", "example.org"),
             ("192.0.2.10", "cust.org"),
         ] {
-            assert!(signs(&request(client, Some(name), "mx1.example.org")).is_empty(), "{name}");
+            assert!(default_signs(&request(client, Some(name), "mx1.example.org")).is_empty(), "{name}");
         }
     }
 
@@ -208,7 +284,7 @@ mod tests {
             ("2001:db8::abcd:12", "2001-db8-0-0-0-0-abcd-12.example.net"),
             ("2001:db8::abcd:12", "h20010db8abcd0012.example.net"),
         ] {
-            assert_eq!(signs(&request(client, Some(name), "mx.example.org")).words(), "dynamic_name", "{name}");
+            assert_eq!(default_signs(&request(client, Some(name), "mx.example.org")).words(), "dynamic_name", "{name}");
         }
     }
 
@@ -238,17 +314,36 @@ mod tests {
 
     #[test]
     fn signs_add_up_by_name() {
-        let all = signs(&request("192.0.2.7", None, "pc"));
-        assert_eq!((all.score(), all.words().as_str()), (2, "no_confirmed_name,odd_helo"));
-        let two = signs(&request("192.0.2.7", Some("7.2.0.192.dsl.example.net"), "[192.0.2.7]"));
+        let all = default_signs(&request("192.0.2.7", None, "pc"));
+        assert_eq!((all.score(), all.words().as_str()), (4, "no_confirmed_name,odd_helo"));
+        let two = default_signs(&request("192.0.2.7", Some("7.2.0.192.dsl.example.net"), "[192.0.2.7]"));
         assert_eq!(two.words(), "dynamic_name,odd_helo");
+        assert_eq!(Weights::default().most(), 5);
+    }
+
+    #[test]
+    fn spf_adds_its_sign_and_a_sign_without_weight_is_not_seen() {
+        let weights = Weights { odd_helo: 0, spf_none: 3, spf_fail: 0, ..Weights::default() };
+        let seen = signs(&request("192.0.2.7", None, "pc"), &weights);
+        assert_eq!((seen.score(), seen.words().as_str()), (2, "no_confirmed_name"));
+        for (spf, score, words) in [
+            (SpfResult::None, 5, "no_confirmed_name,spf_none"),
+            (SpfResult::Fail, 2, "no_confirmed_name"),
+            (SpfResult::Pass, 2, "no_confirmed_name"),
+            (SpfResult::Temperror, 2, "no_confirmed_name"),
+        ] {
+            let seen = seen.with_spf(spf, &weights);
+            assert_eq!((seen.score(), seen.words().as_str()), (score, words), "{spf:?}");
+        }
+        let soft = seen.with_spf(SpfResult::Softfail, &Weights::default());
+        assert_eq!(soft.words(), "no_confirmed_name,spf_fail");
     }
 
     proptest! {
         #[test]
         fn any_names_are_judged(name in any::<String>(), helo in any::<String>(), address in any::<[u8; 16]>()) {
             let request = PolicyRequest { client_address: Some(IpAddr::from(address)), client_name: Some(name.into()), helo_name: helo.into(), ..PolicyRequest::default() };
-            prop_assert!(signs(&request).score() <= 2);
+            prop_assert!(default_signs(&request).score() <= 4);
         }
     }
 }

@@ -4,4 +4,6 @@
 
 pub mod access;
 pub mod adaptive;
+pub mod dnswl;
 pub mod greylist;
+pub mod pool;

@@ -19,6 +19,9 @@ pub(crate) fn run(config: Option<PathBuf>, postfix: Option<Option<&Path>>) -> Ex
         Err(mistakes) => return fail(PROGRAM, exit::CONFIG, mistakes),
     };
     let policy = live.current();
+    for notice in policy.lists.notices() {
+        say(format_args!("notice: {notice}"));
+    }
     say(format_args!("configuration: good; {} list entries", policy.lists.len()));
     postfix.map_or(ExitCode::from(exit::OK), |folder| check_postfix(&policy.settings, folder))
 }

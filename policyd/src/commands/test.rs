@@ -8,10 +8,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use common::exit::{self, fail};
-use policyd::checks::greylist::{Question, question};
+use common::store::StoreError;
+use policyd::checks::pool::Pools;
 use policyd::classes::{Decider, Trace};
 use policyd::policy::Policy;
 use policyd::request::PolicyRequest;
+use policyd::store::book::TrustBook;
 use policyd::store::queue::GreylistQueue;
 use policyd::store::scratch::Scratch;
 use policyd::wire::{Framer, WireError};
@@ -46,7 +48,10 @@ pub(crate) async fn run(config: Option<PathBuf>, file: &Path) -> ExitCode {
     if !ready.await.unwrap_or(false) {
         return fail(PROGRAM, exit::UNAVAILABLE, "the copy of the store cannot be used");
     }
-    let decider = Decider::new(queue);
+    let trust = TrustBook::start(scratch.store(), queue.health().clone(), &stop);
+    // Without DNS the identities that need none decide, as in the daemon.
+    let pools = Pools::new(policy.settings.dns.resolver().ok());
+    let decider = Decider::new(queue).with(pools, trust);
     let decided = decide_all(&input, &policy, &decider, &scratch).await;
     stop.cancel();
     decider.queue().ended().await;
@@ -96,13 +101,28 @@ async fn decide_all(
         let unfinished = || (exit::DATA, format!("request {number}: no empty line at its end"));
         let length = framer.find(input).map_err(wrong)?.ok_or_else(unfinished)?;
         let request = PolicyRequest::parse(framer.block(&input[..length]));
-        if let Question::Ask(triplet, _) = question(policy, &request) {
-            scratch.fetch(&triplet).await.map_err(|error| (exit::UNAVAILABLE, error.to_string()))?;
-        }
+        fetch(policy, decider, scratch, &request).await.map_err(|error| (exit::UNAVAILABLE, error.to_string()))?;
         show(number, policy, decider, &request).await;
         framer.restart();
         input = &input[length..];
     }
+}
+
+/// Takes over into the copy what this request will ask for.
+async fn fetch(
+    policy: &Policy,
+    decider: &Decider,
+    scratch: &Scratch,
+    request: &PolicyRequest<'_>,
+) -> Result<(), StoreError> {
+    let (triplets, keys) = decider.asked(policy, request).await;
+    for triplet in &triplets {
+        scratch.fetch(triplet).await?;
+    }
+    for key in &keys {
+        scratch.fetch_trust(key).await?;
+    }
+    Ok(())
 }
 
 async fn show(number: usize, policy: &Policy, decider: &Decider, request: &PolicyRequest<'_>) {

@@ -4,6 +4,11 @@
 //!
 //! The clock is the database's; tests give their own time instead. A triplet that has passed and was written within the
 //! refresh time is only read, so that known good mail costs neither a lock nor a write.
+//!
+//! Durability: a first try and a further try may be lost when PostgreSQL crashes (`synchronous_commit` is off, see
+//! [`Connection::acquire_losable`]); the sender tries once more. A pass is on disk before anybody is told of it.
+
+use std::fmt::Write;
 
 use common::store::{Store, StoreError};
 use sqlx::{Postgres, Sqlite, SqliteConnection};
@@ -12,7 +17,7 @@ use super::Connection;
 use crate::triplet::Triplet;
 
 /// What makes a triplet wait and pass, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Times {
     /// From the first try until it may pass.
     pub delay: i64,
@@ -23,8 +28,8 @@ pub struct Times {
 }
 
 impl Times {
-    /// How old `last_seen` of a passed triplet may get before it is written again.
-    fn refresh(self) -> i64 {
+    /// How old `last_seen` of a passed triplet may get before it is written again, in milliseconds.
+    pub fn refresh(self) -> i64 {
         (self.keep_passed / 10).min(3_600_000)
     }
 }
@@ -60,6 +65,17 @@ pub enum Sighting {
     Passed,
 }
 
+/// What the requests for one triplet learn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// One of the requests.
+    pub first: Sighting,
+    /// All others.
+    pub others: Sighting,
+    /// Until the store forgets the triplet, in milliseconds.
+    pub keeps: i64,
+}
+
 /// A row as the statements give it.
 #[derive(Debug, Clone, Copy)]
 struct Row {
@@ -68,12 +84,18 @@ struct Row {
     tries: i64,
     /// -1 when the row was only read.
     passes: i64,
+    expires: i64,
 }
 
 #[cfg(test)]
 const ONLY_READ: i64 = -1;
 
 impl Row {
+    fn answer(self, requests: u32, times: Times) -> Answer {
+        let (first, others) = self.sightings(requests, times);
+        Answer { first, others, keeps: self.expires.saturating_sub(self.now) }
+    }
+
     /// What the first of `requests` learns, and what the others learn.
     fn sightings(self, requests: u32, times: Times) -> (Sighting, Sighting) {
         let requests = i64::from(requests);
@@ -111,75 +133,74 @@ macro_rules! upsert_rule {
 }
 
 /// Many triplets in one statement: $1 $2 $3 keys, $4 requests of each, $8 now or null, $9 refresh time. Rows are locked in the
-/// order of their keys; two hosts that lock in different orders would end in a deadlock.
+/// order of their keys; two hosts that lock in different orders would end in a deadlock. A statement that writes a row that has
+/// passed makes its own commit durable, whatever holds for the connection.
 const ASK_POSTGRES: &str = concat!(
     "with clock as materialized ( \
         select coalesce($8::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint) as now \
     ), ask as materialized ( \
-        select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) as a (client, sender, recipient, requests) \
-    ), known as materialized ( \
-        select k.client, k.sender, k.recipient, k.first_seen, clock.now, k.tries \
-        from clock cross join ask cross join lateral ( \
-            select * from greylist as g \
-            where g.client = ask.client and g.sender = ask.sender and g.recipient = ask.recipient \
+        select a.client, a.sender, a.recipient, a.requests, clock.now, k.first_seen, k.tries, k.expires \
+        from clock cross join unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) as a (client, sender, recipient, requests) \
+        left join lateral ( \
+            select g.first_seen, g.tries, g.expires from greylist as g \
+            where g.client = a.client and g.sender = a.sender and g.recipient = a.recipient \
                 and g.passes > 0 and g.expires > clock.now and g.last_seen > clock.now - $9::bigint \
             offset 0 \
-        ) as k \
+        ) as k on true \
     ), asked as ( \
         insert into greylist as g (client, sender, recipient, first_seen, last_seen, tries, passes, expires) \
-        select ask.client, ask.sender, ask.recipient, clock.now, clock.now, ask.requests, 0, clock.now + $6::bigint \
-        from ask cross join clock \
-        where not exists ( \
-            select from known as k \
-            where k.client = ask.client and k.sender = ask.sender and k.recipient = ask.recipient \
-        ) \
-        order by ask.client collate \"C\", ask.sender collate \"C\", ask.recipient collate \"C\" ",
+        select client, sender, recipient, now, now, requests, 0, now + $6::bigint from ask where first_seen is null \
+        order by client collate \"C\", sender collate \"C\", recipient collate \"C\" ",
     upsert_rule!(),
-    "returning client, sender, recipient, first_seen, last_seen as now, tries, passes \
+    "returning client, sender, recipient, first_seen, last_seen as now, tries, passes, expires \
     ) \
-    select client, sender, recipient, first_seen, now, tries, -1::bigint as passes from known \
+    select client, sender, recipient, first_seen, now, tries, -1::bigint as passes, expires, null as durable \
+    from ask where first_seen is not null \
     union all \
-    select client, sender, recipient, first_seen, now, tries, passes from asked",
+    select client, sender, recipient, first_seen, now, tries, passes, expires, \
+        case when passes > 0 then set_config('synchronous_commit', 'on', true) end from asked",
 );
 
-/// The clock of SQLite: $8 now or null.
-macro_rules! sqlite_clock {
+/// The asks as rows, from $1: a JSON array of arrays. One statement for a whole batch spares a change of threads for each triplet.
+macro_rules! sqlite_asks {
     () => {
-        "(select coalesce($8, cast(unixepoch('subsec') * 1000 as integer)) as now) as clock "
+        "(select value ->> 0 as client, value ->> 1 as sender, value ->> 2 as recipient, value ->> 3 as requests from json_each($1)) as a, \
+        (select coalesce($8, cast(unixepoch('subsec') * 1000 as integer)) as now) as clock "
     };
 }
 
-/// Reads a triplet that has passed and need not be written: $1 $2 $3 key, $4 refresh time.
+/// Reads the triplets that have passed and need not be written: $2 refresh time.
 const KNOWN_SQLITE: &str = concat!(
-    "select g.first_seen, clock.now, g.tries, -1 as passes from greylist as g, ",
-    sqlite_clock!(),
-    "where g.client = $1 and g.sender = $2 and g.recipient = $3 \
-        and g.passes > 0 and g.expires > clock.now and g.last_seen > clock.now - $4",
+    "select g.client, g.sender, g.recipient, g.first_seen, clock.now, g.tries, -1 as passes, g.expires from ",
+    sqlite_asks!(),
+    "cross join greylist as g where g.client = a.client and g.sender = a.sender and g.recipient = a.recipient \
+        and g.passes > 0 and g.expires > clock.now and g.last_seen > clock.now - $2",
 );
 
-/// One triplet: $1 $2 $3 key, $4 requests. `where true` keeps SQLite from reading `on conflict` as part of a join.
+/// `where true` keeps SQLite from reading `on conflict` as part of a join.
 const ASK_SQLITE: &str = concat!(
     "insert into greylist as g (client, sender, recipient, first_seen, last_seen, tries, passes, expires) \
-    select $1, $2, $3, clock.now, clock.now, $4, 0, clock.now + $6 from ",
-    sqlite_clock!(),
+    select a.client, a.sender, a.recipient, clock.now, clock.now, a.requests, 0, clock.now + $6 from ",
+    sqlite_asks!(),
     "where true ",
     upsert_rule!(),
-    "returning first_seen, last_seen as now, tries, passes",
+    "returning client, sender, recipient, first_seen, last_seen as now, tries, passes, expires",
 );
 
-/// Asks for all triplets at once: what the first of the requests for each learns, and what its other requests learn, in the order
-/// of `asks`. These must be sorted and different. `now` replaces the clock of the database.
+/// Asks for all triplets at once, and gives the answers in the order of `asks`. These must be sorted and different. `now` replaces
+/// the clock of the database.
 pub async fn ask_many(
     connection: &mut Connection,
     asks: &[Ask],
     times: Times,
     now: Option<i64>,
-) -> Result<Vec<(Sighting, Sighting)>, StoreError> {
+) -> Result<Vec<Answer>, StoreError> {
     let rows = match connection {
         Connection::Postgres(connection) => ask_postgres(connection, asks, times, now).await?,
         Connection::Sqlite(connection) => ask_sqlite(connection, asks, times, now).await?,
     };
-    Ok(asks.iter().zip(rows).map(|(ask, row)| row.sightings(ask.requests, times)).collect())
+    let answer = |(ask, row): (&Ask, Option<Row>)| Ok(row.ok_or_else(no_row)?.answer(ask.requests, times));
+    asks.iter().zip(rows).map(answer).collect()
 }
 
 /// Asks for one triplet with a connection of its own.
@@ -187,23 +208,34 @@ pub async fn ask(store: &Store, triplet: &Triplet, times: Times, now: Option<i64
     let mut connection = Connection::acquire(store).await?;
     let asks = [Ask { triplet: triplet.clone(), requests: 1 }];
     let answers = ask_many(&mut connection, &asks, times, now).await?;
-    answers.first().map(|(first, _)| *first).ok_or_else(no_row)
+    answers.first().map(|answer| answer.first).ok_or_else(no_row)
 }
 
 fn no_row() -> StoreError {
     StoreError::Broken("the greylist statement gave no row for a triplet".to_owned())
 }
 
-type PostgresRow = (String, String, String, i64, i64, i64, i64);
+/// A row with its key.
+type Keyed = (String, String, String, i64, i64, i64, i64, i64);
+
+/// The rows come in any order; the asks are sorted.
+fn put_in_order(asks: &[Ask], found: Vec<Keyed>, rows: &mut [Option<Row>]) {
+    for (client, sender, recipient, first_seen, now, tries, passes, expires) in found {
+        let key = Triplet { client, sender, recipient };
+        if let Ok(at) = asks.binary_search_by(|ask| ask.triplet.cmp(&key)) {
+            rows[at] = Some(Row { first_seen, now, tries, passes, expires });
+        }
+    }
+}
 
 async fn ask_postgres(
     connection: &mut sqlx::pool::PoolConnection<Postgres>,
     asks: &[Ask],
     times: Times,
     now: Option<i64>,
-) -> Result<Vec<Row>, StoreError> {
+) -> Result<Vec<Option<Row>>, StoreError> {
     let column = |part: fn(&Triplet) -> &str| asks.iter().map(|ask| part(&ask.triplet)).collect::<Vec<_>>();
-    let found: Vec<PostgresRow> = sqlx::query_as(ASK_POSTGRES)
+    let found: Vec<Keyed> = sqlx::query_as(ASK_POSTGRES)
         .bind(column(|triplet| &triplet.client))
         .bind(column(|triplet| &triplet.sender))
         .bind(column(|triplet| &triplet.recipient))
@@ -215,82 +247,80 @@ async fn ask_postgres(
         .bind(times.refresh())
         .fetch_all(&mut **connection)
         .await?;
-    // The rows come in any order; the asks are sorted.
-    let mut rows: Vec<Option<Row>> = vec![None; asks.len()];
-    for (client, sender, recipient, first_seen, now, tries, passes) in found {
-        let key = Triplet { client, sender, recipient };
-        if let Ok(at) = asks.binary_search_by(|ask| ask.triplet.cmp(&key)) {
-            rows[at] = Some(Row { first_seen, now, tries, passes });
-        }
-    }
-    rows.into_iter().map(|row| row.ok_or_else(no_row)).collect()
+    let mut rows = vec![None; asks.len()];
+    put_in_order(asks, found, &mut rows);
+    Ok(rows)
 }
 
+/// Two statements at most; the second one is a transaction of its own, and takes the write lock before it reads.
 async fn ask_sqlite(
     connection: &mut SqliteConnection,
     asks: &[Ask],
     times: Times,
     now: Option<i64>,
-) -> Result<Vec<Row>, StoreError> {
-    let mut rows = Vec::with_capacity(asks.len());
-    for ask in asks {
-        rows.push(known_sqlite(&mut *connection, &ask.triplet, times, now).await?);
-    }
-    if rows.iter().all(Option::is_some) {
-        return Ok(rows.into_iter().flatten().collect());
-    }
-    // One transaction for the batch: its price is that of one commit. IMMEDIATE takes the write lock before anything is read.
-    let mut transaction = sqlx::Connection::begin_with(connection, "begin immediate").await?;
-    let mut all = Vec::with_capacity(asks.len());
-    for (ask, known) in asks.iter().zip(rows) {
-        all.push(match known {
-            Some(row) => row,
-            None => upsert_sqlite(&mut transaction, ask, times, now).await?,
-        });
-    }
-    transaction.commit().await?;
-    Ok(all)
-}
-
-async fn known_sqlite(
-    connection: &mut SqliteConnection,
-    triplet: &Triplet,
-    times: Times,
-    now: Option<i64>,
-) -> Result<Option<Row>, StoreError> {
+) -> Result<Vec<Option<Row>>, StoreError> {
+    let mut rows = vec![None; asks.len()];
     let unused: Option<i64> = None;
-    let row: Option<(i64, i64, i64, i64)> = sqlx::query_as(KNOWN_SQLITE)
-        .bind(&triplet.client)
-        .bind(&triplet.sender)
-        .bind(&triplet.recipient)
+    let known: Vec<Keyed> = sqlx::query_as(KNOWN_SQLITE)
+        .bind(json(asks.iter()))
         .bind(times.refresh())
         .bind(unused)
         .bind(unused)
         .bind(unused)
+        .bind(unused)
+        .bind(unused)
         .bind(now)
-        .fetch_optional(connection)
+        .fetch_all(&mut *connection)
         .await?;
-    Ok(row.map(|(first_seen, now, tries, passes)| Row { first_seen, now, tries, passes }))
-}
-
-async fn upsert_sqlite(
-    connection: &mut SqliteConnection,
-    ask: &Ask,
-    times: Times,
-    now: Option<i64>,
-) -> Result<Row, StoreError> {
-    let (first_seen, now, tries, passes): (i64, i64, i64, i64) = sqlx::query_as(ASK_SQLITE)
-        .bind(&ask.triplet.client)
-        .bind(&ask.triplet.sender)
-        .bind(&ask.triplet.recipient)
-        .bind(i64::from(ask.requests))
+    put_in_order(asks, known, &mut rows);
+    if rows.iter().all(Option::is_some) {
+        return Ok(rows);
+    }
+    let others = asks.iter().zip(&rows).filter_map(|(ask, row)| row.is_none().then_some(ask));
+    let asked: Vec<Keyed> = sqlx::query_as(ASK_SQLITE)
+        .bind(json(others))
+        .bind(unused)
+        .bind(unused)
+        .bind(unused)
         .bind(times.delay)
         .bind(times.retry_window)
         .bind(times.keep_passed)
         .bind(now)
-        .fetch_one(connection)
+        .fetch_all(connection)
         .await?;
-    Ok(Row { first_seen, now, tries, passes })
+    put_in_order(asks, asked, &mut rows);
+    Ok(rows)
+}
+
+/// `[["client","sender","recipient",requests],..]`, RFC 8259.
+fn json<'a>(asks: impl Iterator<Item = &'a Ask>) -> String {
+    let mut out = String::from("[");
+    for ask in asks {
+        out.push_str(if out.len() > 1 { ",[" } else { "[" });
+        for part in [&ask.triplet.client, &ask.triplet.sender, &ask.triplet.recipient] {
+            push_json(&mut out, part);
+            out.push(',');
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{}]", ask.requests);
+    }
+    out.push(']');
+    out
+}
+
+fn push_json(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => {
+                // All control characters are below U+10000.
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
 }
 
 /// Key of the advisory lock that elects the one cleaner of a farm: "octroi" and a number, in ASCII.
@@ -343,7 +373,7 @@ mod tests {
 
     #[test]
     fn one_of_several_requests_is_the_first() {
-        let row = |tries, passes| Row { first_seen: 0, now: 30, tries, passes };
+        let row = |tries, passes| Row { first_seen: 0, now: 30, tries, passes, expires: 1000 };
         let (new, early) = (Sighting::New { left: 70 }, Sighting::Early { left: 70 });
         assert_eq!(row(3, 0).sightings(3, TIMES), (new, early));
         assert_eq!(row(4, 0).sightings(3, TIMES), (early, early));
@@ -354,9 +384,9 @@ mod tests {
 
     #[test]
     fn times_stay_in_bounds_when_clocks_jump() {
-        let row = Row { first_seen: 50, now: 0, tries: 2, passes: 0 };
+        let row = Row { first_seen: 50, now: 0, tries: 2, passes: 0, expires: 1000 };
         assert_eq!(row.sightings(1, TIMES).0, Sighting::Early { left: 100 });
-        let longer = Row { first_seen: 0, now: 500, tries: 2, passes: 0 };
+        let longer = Row { first_seen: 0, now: 500, tries: 2, passes: 0, expires: 1000 };
         assert_eq!(longer.sightings(1, TIMES).0, Sighting::Early { left: 1 });
     }
 }

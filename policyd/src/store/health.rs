@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Whether the store answers: a circuit breaker. After a few failures in a row requests are answered from the fallback at once,
-//! while one task tries the store in the background; the same task makes the schema when the daemon starts.
+//! while one task tries the store in the background; the same task makes the schema when the daemon starts, and has the store take
+//! over the journal before requests ask it again.
 //!
 //! Every change of state is one line in the log.
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::journal::Journal;
 use super::{Connection, greylist};
 
 /// Failures in a row that make the store count as down.
@@ -81,15 +83,13 @@ impl Health {
     }
 
     /// Brings the schema up to date and then watches over the store until `stop`.
-    pub async fn supervise(&self, store: &Store, stop: &CancellationToken) {
-        let mut changes = self.watch();
+    pub async fn supervise(&self, store: &Store, journal: Option<&Journal>, stop: &CancellationToken) {
         let mut pause = PAUSES.0;
         loop {
             let work = async {
-                self.recover(store, pause).await;
+                self.recover(store, journal, pause).await;
                 let since = Instant::now();
-                // The sender lives as long as `self`.
-                let _ = changes.wait_for(|up| !up).await;
+                self.until_down(store, journal).await;
                 pause = if since.elapsed() < STEADY { (pause * 2).min(PAUSES.1) } else { PAUSES.0 };
                 tokio::time::sleep(pause).await;
             };
@@ -100,11 +100,28 @@ impl Health {
         }
     }
 
+    /// Waits until the store counts as down. A request may come too late while it is up; what is written down then is taken over
+    /// soon.
+    async fn until_down(&self, store: &Store, journal: Option<&Journal>) {
+        let mut changes = self.watch();
+        loop {
+            if let Some(journal) = journal
+                && let Err(error) = journal.replay(store).await
+            {
+                tracing::warn!(%error, "the journal could not be taken over yet");
+            }
+            // The sender lives as long as `self`.
+            if tokio::time::timeout(STEADY, changes.wait_for(|up| !up)).await.is_ok() {
+                return;
+            }
+        }
+    }
+
     /// Tries until the store answers, with pauses that grow from `pause`.
-    async fn recover(&self, store: &Store, mut pause: Duration) {
+    async fn recover(&self, store: &Store, journal: Option<&Journal>, mut pause: Duration) {
         let mut told = String::new();
         loop {
-            let error = match try_store(store).await {
+            let error = match try_store(store, journal).await {
                 Ok(()) => return self.change(true, ""),
                 Err(error) => error,
             };
@@ -129,13 +146,17 @@ impl Default for Health {
     }
 }
 
-/// One try: a connection within [`TRY_TIME`], the schema, the table. The schema has no time limit: cut off in the middle,
-/// migrations would leave their lock behind.
-async fn try_store(store: &Store) -> Result<(), StoreError> {
+/// One try: a connection within [`TRY_TIME`], the schema, the table, the journal. The schema has no time limit: cut off in the
+/// middle, migrations would leave their lock behind.
+async fn try_store(store: &Store, journal: Option<&Journal>) -> Result<(), StoreError> {
     let late = || StoreError::Unavailable(format!("no answer within {} seconds", TRY_TIME.as_secs()));
     // Also clears the pool of connections that have died.
     drop(tokio::time::timeout(TRY_TIME, Connection::acquire(store)).await.map_err(|_| late())??);
     store.migrate().await?;
     let table = async { greylist::probe(&mut Connection::acquire(store).await?).await };
-    tokio::time::timeout(TRY_TIME, table).await.map_err(|_| late())?
+    tokio::time::timeout(TRY_TIME, table).await.map_err(|_| late())??;
+    match journal {
+        Some(journal) => journal.replay(store).await.map(drop),
+        None => Ok(()),
+    }
 }

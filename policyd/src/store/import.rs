@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! Takes over triplets that another greylister has recorded. Not a decision: nobody waits for its answer.
+//! Takes over triplets and trust that another greylister has recorded. Not a decision: nobody waits for its answer.
 //!
 //! Two records of one triplet become one: the earliest first seen, the latest last seen, passed when either has passed. The
 //! order does not matter and repeating changes nothing, so an import may be broken off and run again.
@@ -87,6 +87,84 @@ const MERGE_SQLITE: &str = concat!(
     merge_rule!("$9"),
 );
 
+/// What another greylister knew of a client's reliability, as a key of trust. Times are milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The key, such as `192.0.2.0/24` or `192.0.2.0/24 example.org`.
+    pub key: String,
+    /// Counted passes.
+    pub passes: i64,
+    /// When the latest one was counted, or used.
+    pub last_counted: i64,
+    /// Forgotten from then on.
+    pub expires: i64,
+}
+
+/// Merges into a key that exists already, as [`merge_rule`] does.
+macro_rules! trust_rule {
+    ($now:literal) => {
+        concat!(
+            "on conflict (key) do update set \
+                passes = case when t.expires <= ",
+            $now,
+            " or excluded.passes > t.passes \
+                    then excluded.passes else t.passes end, \
+                last_counted = case when t.expires <= ",
+            $now,
+            " or excluded.last_counted > t.last_counted \
+                    then excluded.last_counted else t.last_counted end, \
+                expires = case when t.expires <= ",
+            $now,
+            " or excluded.expires > t.expires \
+                    then excluded.expires else t.expires end \
+            where t.expires <= ",
+            $now,
+            " or excluded.passes > t.passes \
+                or excluded.last_counted > t.last_counted or excluded.expires > t.expires"
+        )
+    };
+}
+
+const TRUST_POSTGRES: &str = concat!(
+    "insert into trust as t (key, passes, last_counted, expires) \
+    select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) as p (key, passes, last_counted, expires) \
+    order by p.key collate \"C\" ",
+    trust_rule!("$5::bigint"),
+);
+
+const TRUST_SQLITE: &str =
+    concat!("insert into trust as t (key, passes, last_counted, expires) values ($1, $2, $3, $4) ", trust_rule!("$5"),);
+
+/// Merges keys of trust in one transaction and gives how many rows were made or changed. The keys must be sorted and different; a
+/// few thousand at a time. `now`, milliseconds since 1970, tells which rows have expired.
+pub async fn merge_trust(connection: &mut Connection, standings: &[Standing], now: i64) -> Result<u64, StoreError> {
+    let connection = match connection {
+        Connection::Postgres(connection) => {
+            let done = sqlx::query::<Postgres>(TRUST_POSTGRES)
+                .bind(standings.iter().map(|standing| standing.key.as_str()).collect::<Vec<_>>())
+                .bind(standings.iter().map(|standing| standing.passes).collect::<Vec<_>>())
+                .bind(standings.iter().map(|standing| standing.last_counted).collect::<Vec<_>>())
+                .bind(standings.iter().map(|standing| standing.expires).collect::<Vec<_>>())
+                .bind(now);
+            return Ok(done.execute(&mut **connection).await?.rows_affected());
+        }
+        Connection::Sqlite(connection) => connection,
+    };
+    let mut transaction = sqlx::Connection::begin_with(&mut **connection, "begin immediate").await?;
+    let mut written = 0;
+    for standing in standings {
+        let query = sqlx::query::<Sqlite>(TRUST_SQLITE)
+            .bind(&standing.key)
+            .bind(standing.passes)
+            .bind(standing.last_counted)
+            .bind(standing.expires)
+            .bind(now);
+        written += query.execute(&mut *transaction).await?.rows_affected();
+    }
+    transaction.commit().await?;
+    Ok(written)
+}
+
 /// The clock of the database, in milliseconds since 1970.
 pub async fn clock(connection: &mut Connection) -> Result<i64, StoreError> {
     Ok(match connection {
@@ -160,6 +238,7 @@ async fn merge_sqlite(connection: &mut SqliteConnection, records: &[Past], now: 
 mod tests {
     use super::*;
     use crate::store::greylist::{self, Sighting, Times};
+    use crate::store::trust;
     use common::store::{Store, StoreSettings};
     use proptest::prelude::*;
 
@@ -215,6 +294,27 @@ mod tests {
         let later = 1_000_000;
         assert_eq!(merge_at(&store, &[past("a@x", later - 50, later - 50, false)], later).await, 1);
         assert_eq!(asked(&store, "a@x", later).await, Sighting::Early { left: 50 });
+    }
+
+    #[tokio::test]
+    async fn trust_is_merged_once_and_for_all() {
+        let (_folder, store) = empty().await;
+        let standing = |key: &str, passes| Standing { key: key.to_owned(), passes, last_counted: 500, expires: 5000 };
+        let standings = [standing("192.0.2.0/24", 5), standing("198.51.100.0/24 x.test", 2)];
+        let mut connection = Connection::acquire(&store).await.unwrap();
+        assert_eq!(merge_trust(&mut connection, &standings, 1000).await.unwrap(), 2);
+        assert_eq!(merge_trust(&mut connection, &standings, 1000).await.unwrap(), 0);
+        let more = [standing("192.0.2.0/24", 4), standing("198.51.100.0/24 x.test", 3)];
+        assert_eq!(merge_trust(&mut connection, &more, 1000).await.unwrap(), 1);
+        let keys = ["192.0.2.0/24", "198.51.100.0/24 x.test"].map(str::to_owned);
+        let mut known = trust::read(&mut connection, &keys, Some(1000)).await.unwrap();
+        known.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(known.iter().map(|standing| standing.passes).collect::<Vec<_>>(), [5, 3]);
+        // What was forgotten begins anew.
+        let late = [Standing { last_counted: 9000, expires: 90_000, ..standing("192.0.2.0/24", 1) }];
+        assert_eq!(merge_trust(&mut connection, &late, 9000).await.unwrap(), 1);
+        let known = trust::read(&mut connection, &keys, Some(9000)).await.unwrap();
+        assert_eq!(known.iter().map(|standing| standing.passes).collect::<Vec<_>>(), [1]);
     }
 
     proptest! {

@@ -2,11 +2,20 @@
 //! What policyd keeps in the store: the statements, the queue in front of them and the judgement whether the store answers.
 //! The only modules here that know SQL; they know no action and no text of a reply.
 
+pub mod acl;
+pub mod acl_changes;
+pub mod book;
+pub mod cache;
+pub mod carry;
+mod cleaner;
+pub mod explain;
 pub mod greylist;
 pub mod health;
 pub mod import;
+pub mod journal;
 pub mod queue;
 pub mod scratch;
+pub mod trust;
 
 use common::store::{Store, StoreError};
 use sqlx::pool::PoolConnection;
@@ -28,6 +37,18 @@ impl Connection {
             Store::Postgres(pool) => Self::acquire_postgres(pool).await,
             Store::Sqlite(pool) => Ok(Self::Sqlite(pool.acquire().await?)),
         }
+    }
+
+    /// The same, for statements whose loss in a crash of the database does little harm: they do not wait for the disk. Only for triplets
+    /// and counters; whatever must not be lost takes another connection, or says so in its own statement.
+    pub async fn acquire_losable(store: &Store) -> Result<Self, StoreError> {
+        let mut connection = Self::acquire(store).await?;
+        if let Self::Postgres(connection) = &mut connection {
+            // A new plan for each lot of values would cost more than the statement itself.
+            let settings = sqlx::raw_sql("set synchronous_commit = off; set plan_cache_mode = force_generic_plan");
+            settings.execute(&mut **connection).await?;
+        }
+        Ok(connection)
     }
 
     /// After a restart of the database the free connections of the pool are dead, and nobody has noticed: each is tried

@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The queue between requests and the greylist statements. A few workers hold one connection each and take all that waits as one
-//! batch: under load many requests share one statement and one commit, and requests for the same triplet become one row.
+//! The queue between requests and the greylist statements. One worker with one connection takes all that waits as one batch: the
+//! more requests there are, the more share a statement and a commit, and requests for the same triplet become one row.
 //!
-//! A request waits at most until its deadline. A worker whose statement hangs is given up with its connection.
+//! A triplet that has passed lately is answered without the store, and with `on_store_error = "local"` so is everything
+//! while the store is away. A request waits at most until its deadline. A statement that hangs is given up with its connection.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::store::{Store, StoreError};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Connection;
-use super::greylist::{self, Ask, Sighting, Times};
+use super::cache::Cache;
+use super::cleaner::Cleaner;
+use super::greylist::{self, Answer, Ask, Sighting, Times};
 use super::health::Health;
+use super::journal::Journal;
 use crate::triplet::Triplet;
 
 /// Requests that may wait; more only come in when the store is far behind, and get the fallback.
 const WAITING: usize = 4096;
 /// Requests in one statement.
-const BATCH: usize = 128;
-/// Workers with PostgreSQL: enough to keep it busy during commits, few enough for batches to form.
-const WORKERS: u32 = 4;
+const BATCH: usize = 256;
+/// Share of the time left that the store is given when this host can decide by itself.
+const SHARE: f64 = 0.8;
 /// Time for one statement, after which its connection counts as dead.
 const STATEMENT_TIME: Duration = Duration::from_secs(6);
-/// Pause between two rounds of cleaning, and between two batches of one round.
-const CLEAN_PAUSES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(50));
-/// Expired rows deleted in one transaction.
-const CLEAN_BATCH: u32 = 500;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,37 +45,100 @@ pub enum QueueError {
 struct Waiting {
     triplet: Triplet,
     times: Times,
-    reply: oneshot::Sender<Sighting>,
+    reply: oneshot::Sender<Told>,
+}
+
+/// What one request learns, and for how many milliseconds the store keeps the triplet.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    sighting: Sighting,
+    keeps: i64,
 }
 
 /// The way to the greylist.
 #[derive(Debug, Clone)]
 pub struct GreylistQueue {
     entrance: mpsc::Sender<Waiting>,
+    cache: Arc<Cache>,
+    journal: Option<Arc<Journal>>,
     health: Arc<Health>,
     tasks: TaskTracker,
+    cached: metrics::Counter,
 }
 
 impl GreylistQueue {
-    /// Starts the workers and the supervision of `store`; they end when `stop` is cancelled.
+    /// Starts the worker and the supervision of `store`; they end when `stop` is cancelled.
     pub fn start(store: &Store, stop: &CancellationToken) -> Self {
+        Self::start_with(store, None, stop)
+    }
+
+    /// The same with a journal for what is decided without the store.
+    pub fn start_with(store: &Store, journal: Option<Journal>, stop: &CancellationToken) -> Self {
         let (entrance, waiting) = mpsc::channel(WAITING);
-        let health = Arc::new(Health::new());
-        let tasks = TaskTracker::new();
-        let waiting = Arc::new(Mutex::new(waiting));
-        for number in 0..workers(store) {
-            let worker = Worker { store: store.clone(), health: health.clone(), connection: None };
-            let (waiting, stop) = (waiting.clone(), stop.clone());
-            tasks.spawn(async move { worker.run(&waiting, number == 0, &stop).await });
+        let (health, cache, journal) = (Arc::new(Health::new()), Arc::new(Cache::default()), journal.map(Arc::new));
+        if let Some(journal) = &journal {
+            let now = cache.now();
+            journal.recall(|record, ago| {
+                cache.recall(cache.key(&record.triplet, record.times), record.passed, ago, record.times, now);
+            });
         }
-        let (supervised, watched, stop) = (store.clone(), health.clone(), stop.clone());
-        tasks.spawn(async move { watched.supervise(&supervised, &stop).await });
+        let tasks = TaskTracker::new();
+        let worker = Worker { store: store.clone(), health: health.clone(), connection: None };
+        let stopped = stop.clone();
+        tasks.spawn(async move { worker.run(waiting, &stopped).await });
+        if let Store::Postgres(_) = store {
+            let (mut cleaner, stopped) = (Cleaner::new(store, &health), stop.clone());
+            tasks.spawn(async move { cleaner.run(&stopped).await });
+        }
+        let (supervised, watched, stopped, written) = (store.clone(), health.clone(), stop.clone(), journal.clone());
+        tasks.spawn(async move { watched.supervise(&supervised, written.as_deref(), &stopped).await });
         tasks.close();
-        Self { entrance, health, tasks }
+        let cached = metrics::counter!("octroi_policyd_greylist_cached_total");
+        Self { entrance, cache, journal, health, tasks, cached }
     }
 
     /// Asks for one triplet.
     pub async fn ask(&self, triplet: Triplet, times: Times, deadline: Instant) -> Result<Sighting, QueueError> {
+        let key = self.cache.key(&triplet, times);
+        if self.cache.has_passed(key, self.cache.now()) {
+            self.cached.increment(1);
+            return Ok(Sighting::Passed);
+        }
+        let told = self.ask_store(triplet, times, deadline).await?;
+        self.cache.learn(key, told.sighting, told.keeps, times, self.cache.now());
+        Ok(told.sighting)
+    }
+
+    /// The same; when the store cannot tell and `alone` holds, this host decides.
+    pub async fn ask_or_decide(
+        &self,
+        triplet: Triplet,
+        times: Times,
+        deadline: Instant,
+        alone: bool,
+    ) -> Result<Sighting, QueueError> {
+        if !alone {
+            return self.ask(triplet, times, deadline).await;
+        }
+        // The answer of this host must still come within the budget.
+        let patience = deadline.saturating_duration_since(Instant::now()).mul_f64(SHARE);
+        match self.ask(triplet.clone(), times, Instant::now() + patience).await {
+            Ok(sighting) => Ok(sighting),
+            Err(_) => Ok(self.decide_alone(&triplet, times)),
+        }
+    }
+
+    /// Decides without the store, from what this host remembers, and writes it down for the store.
+    pub fn decide_alone(&self, triplet: &Triplet, times: Times) -> Sighting {
+        let alone = self.cache.decide(self.cache.key(triplet, times), times, self.cache.now());
+        metrics::counter!("octroi_policyd_greylist_local_total").increment(1);
+        if let (true, Some(journal)) = (alone.record, &self.journal) {
+            journal.write(triplet, alone.sighting == Sighting::Passed, times);
+        }
+        alone.sighting
+    }
+
+    async fn ask_store(&self, triplet: Triplet, times: Times, deadline: Instant) -> Result<Told, QueueError> {
         if !self.health.is_up() {
             return Err(QueueError::Unavailable);
         }
@@ -85,7 +148,7 @@ impl GreylistQueue {
             return Err(QueueError::Unavailable);
         }
         match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(sighting)) => Ok(sighting),
+            Ok(Ok(told)) => Ok(told),
             // The worker has told the error.
             Ok(Err(_)) => Err(QueueError::Unavailable),
             Err(_) => {
@@ -100,17 +163,12 @@ impl GreylistQueue {
         &self.health
     }
 
-    /// Waits until the workers have ended, after `stop`.
+    /// Waits until the tasks have ended, after `stop`, and what has been written down is on disk.
     pub async fn ended(&self) {
         self.tasks.wait().await;
-    }
-}
-
-/// One connection is left to the supervision and to others; SQLite has a single writer anyway.
-fn workers(store: &Store) -> u32 {
-    match store {
-        Store::Postgres(pool) => pool.options().get_max_connections().saturating_sub(1).clamp(1, WORKERS),
-        Store::Sqlite(_) => 1,
+        if let Some(journal) = &self.journal {
+            journal.flush().await;
+        }
     }
 }
 
@@ -121,24 +179,31 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self, waiting: &Mutex<mpsc::Receiver<Waiting>>, cleans: bool, stop: &CancellationToken) {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>, stop: &CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut changes = self.health.watch();
-        let clean_again = tokio::time::sleep(CLEAN_PAUSES.0);
+        // SQLite has a single writer: there the cleaner would only be in our way, so it works between two batches of ours.
+        let mut cleaner = Cleaner::new(&self.store, &self.health);
+        let cleans = matches!(self.store, Store::Sqlite(_));
+        let clean_again = tokio::time::sleep(cleaner.pause());
         let stopped = stop.cancelled();
         tokio::pin!(clean_again, stopped);
         loop {
-            let next = async { waiting.lock().await.recv_many(&mut batch, BATCH).await };
             tokio::select! {
-                taken = next => {
+                taken = waiting.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
                         return;
+                    }
+                    // Requests that are being read at this moment come along.
+                    tokio::task::yield_now().await;
+                    while batch.len() < BATCH && let Ok(more) = waiting.try_recv() {
+                        batch.push(more);
                     }
                     self.serve(&mut batch).await;
                 }
                 () = &mut clean_again, if cleans => {
-                    let pause = self.clean().await;
-                    clean_again.as_mut().reset(Instant::now() + pause);
+                    cleaner.clean(&mut self.connection).await;
+                    clean_again.as_mut().reset(Instant::now() + cleaner.pause());
                 }
                 // While the store is down connections are of no use, and the supervision may need one.
                 changed = changes.changed() => match changed {
@@ -154,7 +219,7 @@ impl Worker {
     /// Answers a batch. Requests whose askers have gone are left out; on an error nobody gets an answer.
     async fn serve(&mut self, batch: &mut Vec<Waiting>) {
         batch.retain(|waiting| !waiting.reply.is_closed());
-        batch.sort_by(|a, b| (a.times, &a.triplet).cmp(&(b.times, &b.triplet)));
+        batch.sort_unstable_by(|a, b| (a.times, &a.triplet).cmp(&(b.times, &b.triplet)));
         let mut rest = std::mem::take(batch);
         while let Some(times) = rest.first().map(|waiting| waiting.times) {
             let same = rest.iter().take_while(|waiting| waiting.times == times).count();
@@ -173,19 +238,19 @@ impl Worker {
         let answers = self.ask(&asks, times).await?;
         self.health.succeeded();
         let mut replies = replies.into_iter();
-        for (ask, (first, others)) in asks.iter().zip(answers) {
+        for (ask, Answer { first, others, keeps }) in asks.iter().zip(answers) {
             for (number, reply) in replies.by_ref().take(ask.requests as usize).enumerate() {
                 // The asker may have gone meanwhile.
-                let _ = reply.send(if number == 0 { first } else { others });
+                let _ = reply.send(Told { sighting: if number == 0 { first } else { others }, keeps });
             }
         }
         Ok(())
     }
 
     /// Asks with the connection at hand; when that one has died, once more with a new one.
-    async fn ask(&mut self, asks: &[Ask], times: Times) -> Result<Vec<(Sighting, Sighting)>, StoreError> {
+    async fn ask(&mut self, asks: &[Ask], times: Times) -> Result<Vec<Answer>, StoreError> {
         if let Some(mut connection) = self.connection.take() {
-            match timely(greylist::ask_many(&mut connection, asks, times, None)).await {
+            match self.timely(greylist::ask_many(&mut connection, asks, times, None)).await {
                 Ok(answers) => {
                     self.connection = Some(connection);
                     return Ok(answers);
@@ -193,50 +258,27 @@ impl Worker {
                 Err(error) => tracing::debug!(%error, "trying again with a new connection"),
             }
         }
-        let mut connection = timely(Connection::acquire(&self.store)).await?;
-        let answers = timely(greylist::ask_many(&mut connection, asks, times, None)).await?;
+        let mut connection = self.timely(Connection::acquire_losable(&self.store)).await?;
+        let answers = self.timely(greylist::ask_many(&mut connection, asks, times, None)).await?;
         self.connection = Some(connection);
         Ok(answers)
     }
 
-    /// Deletes one batch of what has expired, and gives the pause until the next.
-    async fn clean(&mut self) -> Duration {
-        if !self.health.is_up() {
-            return CLEAN_PAUSES.0;
-        }
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => match timely(Connection::acquire(&self.store)).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    self.health.failed(&error.to_string());
-                    return CLEAN_PAUSES.0;
-                }
-            },
-        };
-        match timely(greylist::clean(&mut connection, CLEAN_BATCH, None)).await {
-            Ok(deleted) => {
-                self.connection = Some(connection);
-                metrics::counter!("octroi_policyd_greylist_expired_total").increment(deleted);
-                if deleted >= u64::from(CLEAN_BATCH) { CLEAN_PAUSES.1 } else { CLEAN_PAUSES.0 }
-            }
-            Err(error) => {
-                self.health.failed(&error.to_string());
-                CLEAN_PAUSES.0
+    /// Work with a limit in time, given up too when the store counts as down: nobody waits for it any more.
+    async fn timely<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let mut changes = self.health.watch();
+        tokio::select! {
+            done = work => done,
+            _ = changes.wait_for(|up| !up) => Err(StoreError::Unavailable("given up".to_owned())),
+            () = tokio::time::sleep(STATEMENT_TIME) => {
+                Err(StoreError::Unavailable(format!("no answer within {} seconds", STATEMENT_TIME.as_secs())))
             }
         }
-    }
-}
-
-async fn timely<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(STATEMENT_TIME, work).await {
-        Ok(done) => done,
-        Err(_) => Err(StoreError::Unavailable(format!("no answer within {} seconds", STATEMENT_TIME.as_secs()))),
     }
 }
 
 /// Sorted requests to sorted, different asks, and whom to tell, in the same order.
-fn merge(group: Vec<Waiting>) -> (Vec<Ask>, Vec<oneshot::Sender<Sighting>>) {
+fn merge(group: Vec<Waiting>) -> (Vec<Ask>, Vec<oneshot::Sender<Told>>) {
     let mut asks: Vec<Ask> = Vec::with_capacity(group.len());
     let mut replies = Vec::with_capacity(group.len());
     for Waiting { triplet, reply, .. } in group {

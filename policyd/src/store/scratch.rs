@@ -20,6 +20,11 @@ const READ: &str = "select first_seen, last_seen, tries, passes, expires from gr
 const COPY: &str = "insert into greylist (client, sender, recipient, first_seen, last_seen, tries, passes, expires) \
     values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing";
 
+const READ_TRUST: &str = "select passes, last_counted, expires from trust where key = $1";
+
+const COPY_TRUST: &str =
+    "insert into trust (key, passes, last_counted, expires) values ($1, $2, $3, $4) on conflict do nothing";
+
 /// The copy, and the original if it can be read.
 #[derive(Debug)]
 pub struct Scratch {
@@ -74,6 +79,19 @@ impl Scratch {
             .bind(expires)
             .execute(pool)
             .await?;
+        Ok(())
+    }
+
+    /// Takes over how far a key is trusted, unless the copy knows it already.
+    pub async fn fetch_trust(&self, key: &str) -> Result<(), StoreError> {
+        let row: Option<(i64, i64, i64)> = match &self.original {
+            None => None,
+            Some(Store::Postgres(pool)) => sqlx::query_as(READ_TRUST).bind(key).fetch_optional(pool).await?,
+            Some(Store::Sqlite(pool)) => sqlx::query_as(READ_TRUST).bind(key).fetch_optional(pool).await?,
+        };
+        let (Some((passes, last_counted, expires)), Store::Sqlite(pool)) = (row, &self.copy) else { return Ok(()) };
+        let copy = sqlx::query(COPY_TRUST).bind(key).bind(passes).bind(last_counted).bind(expires);
+        copy.execute(pool).await?;
         Ok(())
     }
 
