@@ -20,6 +20,8 @@ use crate::store::health::Health;
 
 /// Time for one statement.
 const STATEMENT_TIME: Duration = Duration::from_secs(6);
+/// A store that is not there so long after the start is worth a line.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Longest sleep until an entry expires: a clock that is set meanwhile is noticed.
@@ -57,6 +59,9 @@ impl Follower {
             // The schema is there once the store counts as up; the sender lives as long as `health`.
             _ = changes.wait_for(|up| *up) => {}
             () = tokio::time::sleep(self.until_expiry()) => return,
+            () = tokio::time::sleep(FIRST_WAIT), if self.version.is_none() && self.told.is_empty() => {
+                return self.tell(&StoreError::Unavailable("it has not answered yet".to_owned()));
+            }
         }
         let Err(error) = self.run().await;
         self.tell(&error);

@@ -87,10 +87,19 @@ impl Cluster {
         }
     }
 
-    /// Kills the server as a power cut would; the next start recovers from the log.
+    /// Kills the server as a power cut would; the next start recovers from the log. At return its backends, which notice
+    /// the loss by themselves, have ended too: while one lives, PostgreSQL does not start again.
     pub fn crash(&self) {
         if let Some(server) = self.server().take() {
+            let backends = children_of(server.id());
             server.kill();
+            let gone = || {
+                backends.iter().all(|id| {
+                    std::fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.is_empty())
+                        || !Path::new(&format!("/proc/{id}")).exists()
+                })
+            };
+            await_that("the backends' end", PATIENCE, || Ok(gone().then_some(()))).expect("the backends end");
         }
     }
 
@@ -183,6 +192,18 @@ impl Drop for Cluster {
             let _ = server.stop(Signal::QUIT, PATIENCE);
         }
     }
+}
+
+/// The processes whose parent is this one (proc(5): the fourth field of stat, behind the name in parentheses).
+fn children_of(parent: u32) -> Vec<u32> {
+    let parent = parent.to_string();
+    let ids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|id: &u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)) == Some(&parent)
+        })
+        .collect()
 }
 
 /// Debian keeps each major version's server programs out of PATH.

@@ -32,12 +32,19 @@ pub struct Key(u64);
 pub struct Moment(u32);
 
 impl Moment {
+    /// Surely behind the end of a time that begins now: the moment itself was rounded down.
     fn after(self, milliseconds: i64) -> u32 {
-        self.0.saturating_add(ticks(milliseconds))
+        self.0.saturating_add(ticks(milliseconds)).saturating_add(1)
+    }
+
+    /// Surely not behind it.
+    fn until(self, milliseconds: i64) -> u32 {
+        let whole = u64::try_from(milliseconds).unwrap_or_default() / TICK;
+        self.0.saturating_add(u32::try_from(whole).unwrap_or(u32::MAX))
     }
 }
 
-/// Milliseconds as ticks, rounded up: nothing passes too early.
+/// Milliseconds as ticks, rounded up.
 fn ticks(milliseconds: i64) -> u32 {
     u32::try_from(u64::try_from(milliseconds).unwrap_or_default().div_ceil(TICK)).unwrap_or(u32::MAX)
 }
@@ -127,10 +134,10 @@ impl Cache {
 
     /// Keeps what the store has said; `keeps` is the time in milliseconds until the store forgets the triplet.
     pub fn learn(&self, key: Key, sighting: Sighting, keeps: i64, times: Times, now: Moment) {
-        let expires = now.after(keeps);
+        let expires = now.until(keeps);
         let entry = match sighting {
             Sighting::New { left } | Sighting::Early { left } => {
-                Entry { hash: key.0, expires, passes: now.after(left).max(1), confirmed: 0, written: now.0 }
+                Entry { hash: key.0, expires, passes: now.after(left), confirmed: 0, written: now.0 }
             }
             Sighting::PassedNow { .. } | Sighting::Passed => {
                 let since = ticks(times.keep_passed.saturating_sub(keeps));
@@ -155,7 +162,7 @@ impl Cache {
             // The first pass is written down, and afterwards as rarely as the store writes it itself.
             let record = entry.passes > 0 || now.0.saturating_sub(entry.written) >= ticks(times.refresh());
             if record {
-                let expires = now.after(times.keep_passed);
+                let expires = now.until(times.keep_passed);
                 *entry = Entry { passes: 0, expires, written: now.0, ..*entry };
             }
             Alone { sighting: Sighting::Passed, record }
@@ -169,7 +176,7 @@ impl Cache {
             let entry = place(group, key, now);
             let known = entry.hash == key.0 && entry.expires > now.0;
             if passed {
-                let expires = then.after(times.keep_passed);
+                let expires = then.until(times.keep_passed);
                 *entry = Entry { hash: key.0, expires, passes: 0, confirmed: 0, written: then.0 };
             } else if !known {
                 let left = times.delay.saturating_sub(ago);
@@ -188,7 +195,7 @@ impl Cache {
 }
 
 fn waiting(key: Key, times: Times, now: Moment) -> Entry {
-    let (expires, passes) = (now.after(times.retry_window), now.after(times.delay).max(1));
+    let (expires, passes) = (now.until(times.retry_window), now.after(times.delay));
     Entry { hash: key.0, expires, passes, confirmed: 0, written: now.0 }
 }
 
@@ -246,12 +253,13 @@ mod tests {
         let decide = |time| cache.decide(key, TIMES, at(time));
         let written = |sighting| Alone { sighting, record: true };
         assert_eq!(decide(0), written(Sighting::New { left: 4 * MINUTE }));
-        assert_eq!(decide(MINUTE), written(Sighting::Early { left: 3 * MINUTE }));
-        assert_eq!(decide(4 * MINUTE), written(Sighting::Passed), "the pass is written down");
+        assert_eq!(decide(MINUTE), written(Sighting::Early { left: 3 * MINUTE + 100 }));
+        assert!(matches!(decide(4 * MINUTE).sighting, Sighting::Early { .. }), "a moment is rounded down");
+        assert_eq!(decide(4 * MINUTE + 100), written(Sighting::Passed), "the pass is written down");
         assert_eq!(decide(5 * MINUTE), Alone { sighting: Sighting::Passed, record: false });
-        assert_eq!(decide(64 * MINUTE), written(Sighting::Passed), "once an hour");
+        assert_eq!(decide(64 * MINUTE + 100), written(Sighting::Passed), "once an hour");
         assert!(!cache.has_passed(key, at(64 * MINUTE)), "the store has not said so");
-        assert_eq!(decide(64 * MINUTE + TIMES.keep_passed), written(Sighting::New { left: 4 * MINUTE }));
+        assert_eq!(decide(64 * MINUTE + 100 + TIMES.keep_passed), written(Sighting::New { left: 4 * MINUTE }));
     }
 
     #[test]
@@ -259,8 +267,8 @@ mod tests {
         let cache = Cache::default();
         let (one, two) = (cache.key(&triplet(1), TIMES), cache.key(&triplet(2), TIMES));
         cache.learn(one, Sighting::Early { left: MINUTE }, 50 * MINUTE, TIMES, at(0));
-        assert_eq!(cache.decide(one, TIMES, at(30_000)).sighting, Sighting::Early { left: 30_000 });
-        assert_eq!(cache.decide(one, TIMES, at(MINUTE)).sighting, Sighting::Passed);
+        assert_eq!(cache.decide(one, TIMES, at(30_000)).sighting, Sighting::Early { left: 30_100 });
+        assert_eq!(cache.decide(one, TIMES, at(MINUTE + 100)).sighting, Sighting::Passed);
         cache.learn(two, Sighting::Passed, TIMES.keep_passed, TIMES, at(0));
         assert_eq!(cache.decide(two, TIMES, at(50 * MINUTE)), Alone { sighting: Sighting::Passed, record: false });
     }
@@ -271,7 +279,7 @@ mod tests {
         let (one, two) = (cache.key(&triplet(1), TIMES), cache.key(&triplet(2), TIMES));
         cache.recall(one, false, 3 * MINUTE, TIMES, at(0));
         cache.recall(two, true, 3 * MINUTE, TIMES, at(0));
-        assert_eq!(cache.decide(one, TIMES, at(0)).sighting, Sighting::Early { left: MINUTE });
+        assert_eq!(cache.decide(one, TIMES, at(0)).sighting, Sighting::Early { left: MINUTE + 100 });
         assert_eq!(cache.decide(two, TIMES, at(0)), Alone { sighting: Sighting::Passed, record: false });
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! What was decided without the store, in a file of bounded size, until the store takes it over. A thread writes it, so that no
-//! decision waits for a disk; what has come is given to the system at once, so that a crash of this program loses nothing, and is
-//! put on the disk once a second, so that a power cut loses about as much.
+//! decision waits for a disk; what has come is given to the system at once, so that a crash of this program loses next to nothing, and
+//! is put on the disk once a second, so that a power cut loses about as much.
 //!
 //! Taking over may be broken off and done again: records are merged into the rows (earliest first seen, latest last seen, passed when
 //! either has passed), and the file goes only when all of it is in the store. Clocks are compared first: the store's counts.
