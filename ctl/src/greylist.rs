@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! `octroi greylist stats`: what greylisting stopped, what it delayed and by how much, per sender system.
+//! `octroi greylist stats`: what greylisting stopped, what it delayed and by how much, per sender system; `traps` and `release`: which
+//! networks wrote to a trap.
 //!
-//! Counted over the deferrals and first passes that are kept (greylist.keep_explained).
+//! Costs are counted over the deferrals and first passes that are kept (greylist.keep_explained).
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use common::store::Store;
 use common::units::Period;
+use policyd::checks::marks as keys;
 use policyd::config::Settings;
 use policyd::store::explain::{self, Cost};
-use policyd::store::{Connection, import};
+use policyd::store::{Connection, import, marks};
 
 use crate::session::{self, Failure, columns, length, printable, say};
 
@@ -29,11 +31,42 @@ pub(crate) enum Action {
         #[arg(long, value_name = "N", default_value_t = 20)]
         systems: u32,
     },
+    /// Networks that wrote to a trap, and for how long they must wait still
+    Traps,
+    /// Let a trapped network go
+    Release {
+        /// As traps shows it
+        network: String,
+    },
 }
 
 pub(crate) fn run(config: Option<&Path>, action: Action) -> ExitCode {
-    let Action::Stats { last, never_after, systems } = action;
-    session::run(config, async |settings, store| stats(settings, store, last, never_after, systems).await)
+    session::run(config, async |settings, store| match action {
+        Action::Stats { last, never_after, systems } => stats(settings, store, last, never_after, systems).await,
+        Action::Traps => traps(store).await,
+        Action::Release { network } => release(store, &network).await,
+    })
+}
+
+async fn traps(store: &Store) -> Result<(), Failure> {
+    let mut connection = Connection::acquire(store).await?;
+    let trapped = marks::list(&mut connection, keys::TRAP).await?;
+    let row = |(key, fact, left): &(String, String, i64)| {
+        [printable(key.strip_prefix(keys::TRAP).unwrap_or(key)), length(*left), printable(fact)]
+    };
+    columns(["NETWORK", "LEFT", "BECAUSE"], &trapped.iter().map(row).collect::<Vec<_>>());
+    Ok(())
+}
+
+async fn release(store: &Store, network: &str) -> Result<(), Failure> {
+    let mut connection = Connection::acquire(store).await?;
+    match marks::remove(&mut connection, &format!("{}{network}", keys::TRAP)).await? {
+        true => {
+            say(format_args!("{network} is released; every host knows within a minute"));
+            Ok(())
+        }
+        false => Err(Failure::Data(format!("{network} is not trapped"))),
+    }
 }
 
 async fn stats(

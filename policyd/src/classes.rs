@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::checks::greylist::Around;
 use crate::checks::pool::Pools;
-use crate::checks::{access, greylist};
+use crate::checks::{access, greylist, marks};
 use crate::config::{GreylistMode, OnStoreError};
 use crate::explain;
 use crate::pending::Pending;
@@ -19,6 +19,7 @@ use crate::request::PolicyRequest;
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
 use crate::store::explain::Keeper;
+use crate::store::marker::Marker;
 use crate::store::queue::{GreylistQueue, QueueError};
 use crate::tally::Tally;
 use crate::triplet::Triplet;
@@ -75,6 +76,7 @@ pub struct Decider {
     queue: GreylistQueue,
     pools: Pools,
     trust: Option<TrustBook>,
+    marker: Option<Marker>,
     pending: Pending,
     sessions: Sessions,
     tally: Tally,
@@ -88,13 +90,19 @@ impl Decider {
     pub fn new(queue: GreylistQueue) -> Self {
         let (tally, host) = (Tally::new(), common::mail::hostname());
         let (pools, trust, pending, sessions) = (Pools::default(), None, Pending::default(), Sessions::default());
-        Self { queue, pools, trust, pending, sessions, tally, host, ids: Ids::new(), keeper: None }
+        Self { queue, pools, trust, marker: None, pending, sessions, tally, host, ids: Ids::new(), keeper: None }
     }
 
     /// The same with a way to find out who clients are, and who is trusted.
     #[must_use]
     pub fn with(self, pools: Pools, trust: TrustBook) -> Self {
         Self { pools, trust: Some(trust), ..self }
+    }
+
+    /// The same with a memory of whom we wrote to and who wrote to a trap.
+    #[must_use]
+    pub fn remembering(self, marker: Marker) -> Self {
+        Self { marker: Some(marker), ..self }
     }
 
     /// The same with decisions kept to be explained later.
@@ -129,6 +137,9 @@ impl Decider {
         self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
         log(request, &decision);
         self.keep(policy, request, &decision);
+        if let Some(marker) = &self.marker {
+            marks::remember_recipient(marker, policy, request, &decision.finding.verdict);
+        }
         decision
     }
 
@@ -164,6 +175,7 @@ impl Decider {
             queue: &self.queue,
             pools: &self.pools,
             trust: self.trust.as_ref(),
+            marker: self.marker.as_ref(),
             pending: &self.pending,
             sessions: &self.sessions,
             host: &self.host,

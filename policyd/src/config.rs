@@ -224,6 +224,14 @@ pub struct GreylistSettings {
     pub max_pending_per_net: u32,
     /// DNS whitelists whose clients are not greylisted.
     pub dnswl: Vec<Dnswl>,
+    /// Lists of clients that send our mail; it is not greylisted, and to whom they write is remembered.
+    pub own_networks: Vec<ListFile>,
+    /// How long it is remembered to whom we wrote, so that replies are not greylisted; 0s: not at all.
+    pub remember_recipients: Period,
+    /// Lists of recipients that nobody should write to.
+    pub traps: Vec<ListFile>,
+    /// How long the network of a client that writes to a trap is told to come again.
+    pub trap_time: Period,
     /// Local parts of recipients that are never greylisted.
     pub role_accounts: Vec<String>,
     /// Lists of recipients that alone are greylisted, when there are any.
@@ -257,6 +265,10 @@ impl Default for GreylistSettings {
             trust: vec![TrustLevel::Network, TrustLevel::Spf],
             max_pending_per_net: 50,
             dnswl: Vec::new(),
+            own_networks: Vec::new(),
+            remember_recipients: Period::seconds(30 * 86_400),
+            traps: Vec::new(),
+            trap_time: Period::seconds(86_400),
             role_accounts: ["postmaster", "abuse", "hostmaster", "webmaster", "noc", "security"]
                 .map(str::to_owned)
                 .to_vec(),
@@ -308,6 +320,9 @@ impl GreylistSettings {
         }
         if let Some(account) = self.role_accounts.iter().find(|account| account.is_empty() || account.contains('@')) {
             wrong("role_accounts", format!("{account:?} is not the local part of an address"));
+        }
+        if self.trap_time.0 < Duration::from_secs(60) {
+            wrong("trap_time", "must be at least 1m; without traps nobody is trapped".to_owned());
         }
         if !(8..=32).contains(&self.ipv4_prefix) {
             wrong("ipv4_prefix", format!("{} is not between 8 and 32", self.ipv4_prefix));
@@ -499,6 +514,8 @@ mod tests {
             ("[greylist]\ntrust = ['network', 'network_domain']", "octroi.toml:2: greylist.trust: "),
             ("[greylist]\ndnswl = [{ zone = 'x' }]", "octroi.toml:2: greylist.dnswl: "),
             ("[greylist]\ndnswl = [{ zone = 'wl.test', level = 1 }]", "octroi.toml:2: greylist.dnswl"),
+            ("[greylist]\ntrap_time = '0s'", "octroi.toml:2: greylist.trap_time: "),
+            ("[greylist]\nremember_recipients = 30", "octroi.toml:2: greylist.remember_recipients: "),
             ("[greylist]\nrole_accounts = ['abuse@']", "octroi.toml:2: greylist.role_accounts: "),
             ("[dns]\nservers = ['ns']", "octroi.toml:2: dns.servers: "),
             ("[access]\nclients = []", "octroi.toml:2: access.clients: "),

@@ -41,6 +41,7 @@ use crate::policy::Live;
 use crate::store::book::TrustBook;
 use crate::store::explain::Keeper;
 use crate::store::journal::Journal;
+use crate::store::marker::Marker;
 use crate::store::queue::GreylistQueue;
 
 /// Time for closing the connections to the store at the end.
@@ -67,10 +68,12 @@ pub async fn run(
     let queue = GreylistQueue::start_with(&store, journal, &end);
     let trust = TrustBook::start(&store, queue.health().clone(), &end);
     let (keeper, keeping) = Keeper::new(&store, queue.health(), &end);
-    let decider = Decider::new(queue).with(Pools::new(live.resolver()), trust).explaining(keeper);
+    let (marker, marking) = Marker::new(&store, queue.health(), &end);
+    let decider = Decider::new(queue).with(Pools::new(live.resolver()), trust).explaining(keeper).remembering(marker);
     let decider = Arc::new(decider);
     let kept = keep_lists(&live, &store, &decider, &end);
     kept.spawn(keeping);
+    kept.spawn(marking);
     let page = http.map(|listener| {
         let ready = readiness(live.clone(), decider.clone());
         tokio::spawn(common::http::serve(listener, metrics, ready, end.clone()))

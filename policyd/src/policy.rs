@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use common::config::{Mistake, Mistakes};
 use common::dns::Resolver;
-use common::lookup::AddressTable;
+use common::lookup::{AddressTable, ClientTable};
 
 use crate::checks::access::Lists;
 use crate::config::Settings;
@@ -26,6 +26,10 @@ pub struct Policy {
     pub optin: AddressTable,
     /// Recipients that are not greylisted.
     pub optout: AddressTable,
+    /// Clients that send our mail.
+    pub own: ClientTable,
+    /// Recipients that nobody should write to.
+    pub traps: AddressTable,
     /// Greylist times in milliseconds.
     pub times: Times,
     /// Text for a triplet that must wait.
@@ -46,6 +50,8 @@ impl Policy {
             lists,
             optin: AddressTable::load(&greylist.optin)?,
             optout: AddressTable::load(&greylist.optout)?,
+            own: ClientTable::load(&greylist.own_networks)?,
+            traps: AddressTable::load(&greylist.traps)?,
             times: Times {
                 delay: greylist.delay.as_millis(),
                 retry_window: greylist.retry_window.as_millis(),

@@ -85,6 +85,8 @@ pub enum Reason {
     RecipientBlacklisted,
     /// The client has logged in; its mail is not greylisted.
     Authenticated,
+    /// The client is one of ours; its mail is not greylisted.
+    OwnNetwork,
     /// Postfix does not know the client's address; there is no triplet without it.
     NoClient,
     /// Greylisting is off.
@@ -97,6 +99,12 @@ pub enum Reason {
     DnsWhitelisted,
     /// The client has come again often enough; it is not greylisted any more.
     Trusted,
+    /// The recipient wrote to the sender lately; what may be a reply is not greylisted.
+    Reply,
+    /// The client writes to a trap; its network is told to come again much later.
+    Trap,
+    /// Somebody of the client's network wrote to a trap.
+    Trapped,
     /// The recipient is a role account, which is not greylisted.
     RoleAccount,
     /// The recipient is not greylisted by its own or its domain's wish.
@@ -134,12 +142,16 @@ impl Reason {
             Self::RecipientWhitelisted => "recipient_whitelisted",
             Self::RecipientBlacklisted => "recipient_blacklisted",
             Self::Authenticated => "authenticated",
+            Self::OwnNetwork => "own_network",
             Self::NoClient => "no_client",
             Self::GreylistOff => "greylist_off",
             Self::WaitsForData => "waits_for_data",
             Self::Unsuspicious => "unsuspicious",
             Self::DnsWhitelisted => "dns_whitelisted",
             Self::Trusted => "trusted",
+            Self::Reply => "reply",
+            Self::Trap => "trap",
+            Self::Trapped => "trapped",
             Self::RoleAccount => "role_account",
             Self::OptedOut => "opted_out",
             Self::GreylistNew => "greylist_new",

@@ -12,6 +12,7 @@ mod farm;
 mod faults;
 mod gate;
 mod lists;
+mod marks;
 mod memory;
 mod pool;
 mod trust;

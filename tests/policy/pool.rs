@@ -11,6 +11,7 @@ use policyd::config::{GreylistMode, Settings};
 use policyd::policy::Policy;
 use policyd::request::{PolicyRequest, ProtocolState};
 use policyd::store::book::TrustBook;
+use policyd::store::marker::Marker;
 use policyd::store::queue::GreylistQueue;
 use policyd::verdict::Finding;
 use tests::postgres::Cluster;
@@ -37,7 +38,10 @@ impl Host {
         queue.health().watch().wait_for(|up| *up).await.unwrap();
         let trust = TrustBook::start(&store, queue.health().clone(), &stop);
         let pools = Pools::new(Some(Resolver::Canned(Zone::parse(zone).unwrap())));
-        Host { policy: Policy::load(settings).unwrap(), decider: Decider::new(queue).with(pools, trust), stop, store }
+        let (marker, marking) = Marker::new(&store, queue.health(), &stop);
+        tokio::spawn(marking);
+        let decider = Decider::new(queue).with(pools, trust).remembering(marker);
+        Host { policy: Policy::load(settings).unwrap(), decider, stop, store }
     }
 
     pub async fn ask(&self, request: &PolicyRequest<'_>) -> Finding {

@@ -125,7 +125,7 @@ async fn trust_may_go_by_network_and_domain(url: &str) {
 }
 
 /// Passes are counted after the answer.
-async fn until(host: &Host, question: &str, answer: i64) {
+pub async fn until(host: &Host, question: &str, answer: i64) {
     let answered = async {
         while host.number(question).await != answer {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

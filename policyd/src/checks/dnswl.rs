@@ -37,8 +37,20 @@ fn level(answer: Ipv4Addr) -> Option<u8> {
     }
 }
 
-/// The first list that has the client high enough, in words. Lists are asked one after the other until `deadline`.
-pub async fn find(resolver: &Resolver, lists: &[Dnswl], client: IpAddr, deadline: Instant) -> Option<String> {
+/// What the lists say of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// This list has it high enough, in words.
+    Listed(String),
+    /// All have answered, and none has it.
+    NotListed,
+    /// None has it, but not all have answered.
+    NoAnswer,
+}
+
+/// The first list that has the client high enough. Lists are asked one after the other until `deadline`.
+pub async fn find(resolver: &Resolver, lists: &[Dnswl], client: IpAddr, deadline: Instant) -> Listing {
+    let mut listing = Listing::NotListed;
     for list in lists {
         let answer = tokio::time::timeout_at(deadline, resolver.a(&name(client, &list.zone))).await;
         let (outcome, found) = match answer {
@@ -51,10 +63,13 @@ pub async fn find(resolver: &Resolver, lists: &[Dnswl], client: IpAddr, deadline
         };
         metrics::counter!("octroi_policyd_dnswl_total", "outcome" => outcome).increment(1);
         if let Some(level) = found {
-            return Some(format!("{} level {level}", list.zone));
+            return Listing::Listed(format!("{} level {level}", list.zone));
+        }
+        if outcome == "no_answer" {
+            listing = Listing::NoAnswer;
         }
     }
-    None
+    listing
 }
 
 #[cfg(test)]
@@ -84,8 +99,13 @@ mod tests {
             [(7, Some("wl.test level 2")), (8, None), (9, None), (10, None), (11, Some("wl.test level 3")), (12, None)]
         {
             let client = IpAddr::from([192, 0, 2, host]);
-            assert_eq!(find(&resolver, &lists, client, deadline).await.as_deref(), found, "{host}");
+            let found = found.map_or(Listing::NotListed, |list: &str| Listing::Listed(list.to_owned()));
+            assert_eq!(find(&resolver, &lists, client, deadline).await, found, "{host}");
         }
-        assert!(find(&resolver, &[list("wl.test", 0)], [192, 0, 2, 8].into(), deadline).await.is_some());
+        let client = [192, 0, 2, 8].into();
+        let found = find(&resolver, &[list("wl.test", 0)], client, deadline).await;
+        assert_eq!(found, Listing::Listed("wl.test level 0".to_owned()));
+        let client = [192, 0, 2, 11].into();
+        assert_eq!(find(&resolver, &[list("down.test", 0)], client, deadline).await, Listing::NoAnswer);
     }
 }

@@ -12,9 +12,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use common::mail;
+use common::spf::SpfResult;
 use tokio::time::Instant;
 
 use super::adaptive::{self, Signs};
+use super::dnswl::Listing;
+use super::marks::{self, Marked};
 use super::pool::{self, KeyKind, Pools, Spf};
 use crate::config::{GreylistAction, GreylistMode, OnStoreError, TrustLevel};
 use crate::pending::Pending;
@@ -23,6 +26,7 @@ use crate::request::{PolicyRequest, ProtocolState};
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
 use crate::store::greylist::Sighting;
+use crate::store::marker::Marker;
 use crate::store::queue::{GreylistQueue, QueueError};
 use crate::template::Values;
 use crate::triplet::{Triplet, bounded};
@@ -39,6 +43,8 @@ pub struct Around<'a> {
     pub pools: &'a Pools,
     /// Who is trusted; none where nothing is.
     pub trust: Option<&'a TrustBook>,
+    /// Whom we wrote to and who wrote to a trap; none where nothing is remembered.
+    pub marker: Option<&'a Marker>,
     /// How many triplets wait.
     pub pending: &'a Pending,
     /// Which messages have their header.
@@ -58,6 +64,8 @@ pub enum Question {
     None,
     /// Decided without a look-up.
     Decided(Finding),
+    /// This client writes to a trap, by this entry.
+    Trap(IpAddr, String),
     /// This client must come again, unless it is known or what is looked up speaks for it; the signs against it in adaptive mode.
     Suspect(IpAddr, Signs),
 }
@@ -79,6 +87,14 @@ pub fn question(policy: &Policy, request: &PolicyRequest<'_>) -> Question {
         return Question::Decided(Finding::pass(Reason::Authenticated));
     }
     let Some(client) = request.client_address else { return Question::Decided(Finding::pass(Reason::NoClient)) };
+    if let Some(entry) = policy.own.find(Some(client), request.client_name.as_deref()) {
+        let fact = format!("{} ({})", entry.entry, entry.origin);
+        return Question::Decided(Finding::pass(Reason::OwnNetwork).because(fact));
+    }
+    // Bounces and callbacks do not come here: who forged the address of a trap is not who sends them.
+    if let Some(entry) = policy.traps.find(&request.recipient).filter(|_| !at_data) {
+        return Question::Trap(client, format!("{} ({})", entry.entry, entry.origin));
+    }
     if let Some(exempt) = exempt(policy, &request.recipient) {
         return Question::Decided(exempt);
     }
@@ -122,7 +138,8 @@ fn waits_for_data(sender: &str) -> bool {
 pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>) -> Result<Option<Finding>, QueueError> {
     let (client, signs) = match question(around.policy, request) {
         Question::None => return Ok(None),
-        Question::Decided(finding) => return Ok(Some(finding)),
+        Question::Decided(finding) => return Ok(Some(unless_trapped(around, request, finding, None).await)),
+        Question::Trap(client, entry) => return Ok(Some(trap(around, request, client, entry).await)),
         Question::Suspect(client, signs) => (client, signs),
     };
     let lookups = pool::part(around.deadline);
@@ -130,14 +147,16 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>) -> Result<Op
     let signs = spf.map_or(signs, |spf| signs_with(around, signs, spf));
     let settings = &around.policy.settings.greylist;
     if settings.mode == GreylistMode::Adaptive && signs.score() < settings.threshold {
-        return Ok(Some(unsuspicious(signs)));
-    }
-    if let Some(list) = around.pools.whitelisted(&settings.dnswl, client, lookups).await {
-        return Ok(Some(Finding::pass(Reason::DnsWhitelisted).because(list)));
+        return Ok(Some(unless_trapped(around, request, unsuspicious(signs), spf).await));
     }
     let suspect = Suspect::new(around.policy, request, client, spf);
-    if let Some(key) = suspect.trusted(around).await {
-        return Ok(Some(Finding::pass(Reason::Trusted).because(key)));
+    if let Plea::Excused(excuse) = suspect.plea(around, client, lookups).await {
+        return Ok(Some(excuse));
+    }
+    match marks::marked(around, request, client).await {
+        Marked::Reply => return Ok(Some(Finding::pass(Reason::Reply))),
+        Marked::Trapped(left) => return Ok(Some(waits(around, request, left, Reason::Trapped))),
+        Marked::Not => {}
     }
     if suspect.is_one_too_many(around).await {
         return Ok(Some(waits(around, request, around.policy.times.delay, Reason::TooManyPending)));
@@ -149,6 +168,39 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>) -> Result<Op
     }
     let found = finding(around, request, sighting).because(suspect.fact(signs));
     Ok(Some(suspect.explained(found, sighting)))
+}
+
+/// What was found of a client without a sign against it, unless its network is trapped and nothing speaks for it.
+async fn unless_trapped(around: Around<'_>, request: &PolicyRequest<'_>, found: Finding, spf: Option<Spf>) -> Finding {
+    let Some(client) = request.client_address else { return found };
+    if found.reason != Reason::Unsuspicious || around.policy.traps.is_empty() {
+        return found;
+    }
+    match marks::marked(around, request, client).await {
+        Marked::Trapped(left) => {
+            let suspect = Suspect::new(around.policy, request, client, spf);
+            match suspect.plea(around, client, pool::part(around.deadline)).await {
+                Plea::Excused(_) => found,
+                Plea::Stranger | Plea::CannotTell => waits(around, request, left, Reason::Trapped),
+            }
+        }
+        Marked::Reply | Marked::Not => found,
+    }
+}
+
+/// A client writes to a trap: its network is trapped, unless something speaks for it. When that cannot be told, only this mail waits.
+async fn trap(around: Around<'_>, request: &PolicyRequest<'_>, client: IpAddr, entry: String) -> Finding {
+    let lookups = pool::part(around.deadline);
+    let spf = ask_spf(around, request, Signs::default(), lookups).await;
+    let suspect = Suspect::new(around.policy, request, client, spf);
+    let spf_failed = spf.is_some_and(|spf| spf.result == SpfResult::Temperror);
+    match suspect.plea(around, client, lookups).await {
+        Plea::Excused(excuse) => return excuse,
+        Plea::Stranger if !spf_failed => marks::trap(around, request, client),
+        Plea::Stranger | Plea::CannotTell => {}
+    }
+    let left = around.policy.settings.greylist.trap_time.as_millis();
+    waits(around, request, left, Reason::Trap).because(entry)
 }
 
 /// All that the store may be asked about for a request: its triplet under the names of its client, and the keys of trust.
@@ -178,6 +230,17 @@ fn signs_with(around: Around<'_>, signs: Signs, spf: Spf) -> Signs {
     }
 }
 
+/// What speaks for a client.
+#[derive(Debug)]
+enum Plea {
+    /// This.
+    Excused(Finding),
+    /// Nothing.
+    Stranger,
+    /// Nothing so far, but not all have answered.
+    CannotTell,
+}
+
 /// A client that must come again, with all the names by which it may be known.
 #[derive(Debug)]
 struct Suspect {
@@ -201,6 +264,24 @@ impl Suspect {
         };
         let triplet = Triplet::of(first, &request.sender, &request.recipient, &settings.normalize);
         Self { triplet, others: names, trust_keys }
+    }
+
+    /// What speaks for the client: a DNS whitelist, trust.
+    async fn plea(&self, around: Around<'_>, client: IpAddr, lookups: Instant) -> Plea {
+        let settings = &around.policy.settings.greylist;
+        let listing = around.pools.whitelisted(&settings.dnswl, client, lookups).await;
+        if let Listing::Listed(list) = listing {
+            return Plea::Excused(Finding::pass(Reason::DnsWhitelisted).because(list));
+        }
+        if let Some(key) = self.trusted(around).await {
+            return Plea::Excused(Finding::pass(Reason::Trusted).because(key));
+        }
+        let after = i64::from(settings.trust_after);
+        let told = around.trust.is_some_and(|book| book.distrusts(&self.trust_keys, after));
+        match told && listing == Listing::NotListed {
+            true => Plea::Stranger,
+            false => Plea::CannotTell,
+        }
     }
 
     /// The key for which the client is trusted.
@@ -373,7 +454,7 @@ mod tests {
     fn reason(mode: GreylistMode, request: &PolicyRequest<'_>) -> Option<Reason> {
         match question(&policy(mode), request) {
             Question::Decided(finding) => Some(finding.reason),
-            Question::None | Question::Suspect(..) => None,
+            Question::None | Question::Suspect(..) | Question::Trap(..) => None,
         }
     }
 
@@ -458,6 +539,35 @@ mod tests {
         for recipient in ["joe@example.net", "joe@example.com", ""] {
             assert_eq!(reason(&policy, recipient), Some(Reason::OptedOut), "{recipient}");
         }
+    }
+
+    #[test]
+    fn own_clients_and_traps_are_lists() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            vec![common::lookup::ListFile::from(path)]
+        };
+        let mut settings = Settings::default();
+        settings.greylist.mode = GreylistMode::Strict;
+        settings.greylist.own_networks = list("own", "192.0.2.0/28\n");
+        settings.greylist.traps = list("traps", "old@example.org\n");
+        let policy = Policy::load(settings).unwrap();
+        let rcpt = |client: &str, sender: &'static str, recipient: &'static str| PolicyRequest {
+            client_address: client.parse().ok(),
+            recipient: recipient.into(),
+            ..request(ProtocolState::Rcpt, sender)
+        };
+        let own = question(&policy, &rcpt("192.0.2.1", "a@example.net", "old@example.org"));
+        assert!(matches!(own, Question::Decided(finding) if finding.reason == Reason::OwnNetwork));
+        let trap = question(&policy, &rcpt("192.0.2.99", "a@example.net", "Old@example.org"));
+        let Question::Trap(client, fact) = trap else { panic!("{trap:?}") };
+        assert!(client.to_string() == "192.0.2.99" && fact.starts_with("old@example.org ("), "{fact}");
+        let bounce = question(&policy, &rcpt("192.0.2.99", "", "old@example.org"));
+        assert!(matches!(bounce, Question::Decided(finding) if finding.reason == Reason::WaitsForData));
+        let at_data = PolicyRequest { state: ProtocolState::Data, ..rcpt("192.0.2.99", "", "old@example.org") };
+        assert!(matches!(question(&policy, &at_data), Question::Suspect(..)));
     }
 
     #[test]

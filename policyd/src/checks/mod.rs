@@ -6,4 +6,5 @@ pub mod access;
 pub mod adaptive;
 pub mod dnswl;
 pub mod greylist;
+pub mod marks;
 pub mod pool;

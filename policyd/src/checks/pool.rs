@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::adaptive;
-use super::dnswl::{self, Dnswl};
+use super::dnswl::{self, Dnswl, Listing};
 use crate::request::PolicyRequest;
 
 /// A kind of identity.
@@ -76,12 +76,13 @@ impl Pools {
         Self { resolver, ..Self::default() }
     }
 
-    /// The first whitelist that has the client.
-    pub async fn whitelisted(&self, lists: &[Dnswl], client: IpAddr, deadline: Instant) -> Option<String> {
-        if lists.is_empty() {
-            return None;
+    /// What the whitelists say of the client.
+    pub async fn whitelisted(&self, lists: &[Dnswl], client: IpAddr, deadline: Instant) -> Listing {
+        match &self.resolver {
+            _ if lists.is_empty() => Listing::NotListed,
+            Some(resolver) => dnswl::find(resolver, lists, client, deadline).await,
+            None => Listing::NoAnswer,
         }
-        dnswl::find(self.resolver.as_ref()?, lists, client, deadline).await
     }
 
     /// What SPF says about the client and the sender's domain. None without anything to ask for: no resolver, the null sender (its

@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::health::Health;
+use super::present::{Present, Progress, REFRESH};
 use super::trust::{self, Standing};
-use super::{Connection, carry};
+use super::{Connection, carry, marks};
 use crate::triplet::Triplet;
 
 /// Jobs that may wait; more are not done.
@@ -45,13 +46,18 @@ enum Job {
     Count { keys: Vec<String>, keep: i64 },
     Carry { triplet: Triplet, others: Vec<String>, reply: oneshot::Sender<bool> },
     Known { triplet: Triplet, reply: oneshot::Sender<bool> },
+    Marks { keys: Vec<String>, reply: oneshot::Sender<Left> },
 }
+
+/// Marked keys, and for how many milliseconds still.
+type Left = Vec<(String, i64)>;
 
 /// The way to trust and to other names.
 #[derive(Debug)]
 pub struct TrustBook {
     entrance: mpsc::Sender<Job>,
     health: Arc<Health>,
+    present: Arc<Present>,
     quiet_until: Mutex<Option<Instant>>,
     hasher: RandomState,
     known: Mutex<[HashMap<u64, (Instant, i64)>; 2]>,
@@ -65,11 +71,19 @@ impl TrustBook {
             Store::Postgres(pool) => pool.options().get_max_connections() >= POOL_TO_KEEP_FROM,
             Store::Sqlite(_) => true,
         };
-        let worker = Worker { store: store.clone(), health: health.clone(), connection: None, keeps };
+        let present = Arc::<Present>::default();
+        let worker = Worker {
+            store: store.clone(),
+            health: health.clone(),
+            present: present.clone(),
+            progress: Progress::default(),
+            connection: None,
+            keeps,
+        };
         let stop = stop.clone();
         tokio::spawn(async move { worker.run(jobs, &stop).await });
         let (quiet_until, hasher, known) = (Mutex::default(), RandomState::new(), Mutex::default());
-        Self { entrance, health, quiet_until, hasher, known }
+        Self { entrance, health, present, quiet_until, hasher, known }
     }
 
     /// The first of `keys` that has at least `after` passes. `keep` is how long a key is kept that is used, in milliseconds.
@@ -80,6 +94,7 @@ impl TrustBook {
             match self.remembered(key, after, now) {
                 Some(true) => return Some(key.clone()),
                 Some(false) => {}
+                None if self.present.lacks(key) => {}
                 None => unknown.push(key.clone()),
             }
         }
@@ -98,12 +113,20 @@ impl TrustBook {
         Some(found.key.clone())
     }
 
+    /// True when the store has said lately that none of `keys` has `after` passes.
+    pub fn distrusts(&self, keys: &[String], after: i64) -> bool {
+        let now = Instant::now();
+        keys.iter()
+            .all(|key| self.remembered(key, after, now).map_or_else(|| self.present.lacks(key), |trusted| !trusted))
+    }
+
     /// A triplet of these keys has passed for the first time. Nobody waits for it.
     pub fn passed(&self, mut keys: Vec<String>, keep: i64) {
         keys.sort();
         keys.dedup();
         let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         for key in &keys {
+            self.present.add(key);
             let hash = self.hasher.hash_one(key);
             for keys in known.iter_mut() {
                 keys.remove(&hash);
@@ -123,6 +146,11 @@ impl TrustBook {
     /// Whether the store knows a triplet; none without an answer.
     pub async fn knows(&self, triplet: &Triplet, deadline: Instant) -> Option<bool> {
         self.ask(|reply| Job::Known { triplet: triplet.clone(), reply }, deadline).await
+    }
+
+    /// Those of `keys` that are marked in the store, and for how many milliseconds still; none without an answer.
+    pub async fn marks(&self, keys: &[String], deadline: Instant) -> Option<Vec<(String, i64)>> {
+        self.ask(|reply| Job::Marks { keys: keys.to_vec(), reply }, deadline).await
     }
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job, deadline: Instant) -> Option<T> {
@@ -189,8 +217,17 @@ fn failed(why: &'static str) {
 struct Worker {
     store: Store,
     health: Arc<Health>,
+    present: Arc<Present>,
+    progress: Progress,
     connection: Option<Connection>,
     keeps: bool,
+}
+
+/// What the worker is to do.
+enum Task {
+    Jobs(Vec<Job>),
+    Look,
+    Clean,
 }
 
 impl Worker {
@@ -199,18 +236,21 @@ impl Worker {
         let mut changes = self.health.watch();
         let mut clean_again = tokio::time::interval(CLEAN.0);
         clean_again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look_again = tokio::time::interval(REFRESH);
+        look_again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 taken = jobs.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
                         return;
                     }
-                    self.attempt(Some(std::mem::take(&mut batch))).await;
+                    self.attempt(Task::Jobs(std::mem::take(&mut batch))).await;
                 }
-                _ = clean_again.tick() => self.attempt(None).await,
+                _ = look_again.tick() => self.attempt(Task::Look).await,
+                _ = clean_again.tick() => self.attempt(Task::Clean).await,
                 // While the store is down connections are of no use, and the supervision may need one.
                 changed = changes.changed() => match changed {
-                    Ok(()) if *changes.borrow_and_update() => {}
+                    Ok(()) if *changes.borrow_and_update() => self.attempt(Task::Look).await,
                     Ok(()) => self.connection = None,
                     Err(_) => return,
                 },
@@ -219,8 +259,8 @@ impl Worker {
         }
     }
 
-    /// Does a batch, or cleans. Who asked and gets no answer goes on without.
-    async fn attempt(&mut self, batch: Option<Vec<Job>>) {
+    /// Does a task. Who asked and gets no answer goes on without.
+    async fn attempt(&mut self, task: Task) {
         if !self.health.is_up() {
             return;
         }
@@ -229,9 +269,10 @@ impl Worker {
                 Some(connection) => connection,
                 None => Connection::acquire(&self.store).await?,
             };
-            match batch {
-                Some(batch) => work(&mut connection, batch).await?,
-                None => clean_all(&mut connection).await?,
+            match task {
+                Task::Jobs(batch) => work(&mut connection, batch).await?,
+                Task::Look => self.present.refresh(&mut connection, &mut self.progress).await?,
+                Task::Clean => clean_all(&mut connection).await?,
             }
             Ok(connection)
         });
@@ -253,16 +294,19 @@ async fn clean_all(connection: &mut Connection) -> Result<(), StoreError> {
 
 async fn work(connection: &mut Connection, batch: Vec<Job>) -> Result<(), StoreError> {
     let (mut reads, mut counts, mut carries, mut known) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut marks = Vec::new();
     for job in batch {
         match job {
             Job::Trust { keys, reply } => reads.push((keys, reply)),
             Job::Count { keys, keep } => counts.push((keep, keys)),
             Job::Carry { triplet, others, reply } => carries.push((triplet, others, reply)),
             Job::Known { triplet, reply } => known.push((triplet, reply)),
+            Job::Marks { keys, reply } => marks.push((keys, reply)),
         }
     }
     read_all(connection, reads).await?;
     know_all(connection, known).await?;
+    find_marks(connection, marks).await?;
     carry_all(connection, carries).await?;
     count_all(connection, counts).await
 }
@@ -295,6 +339,24 @@ async fn know_all(connection: &mut Connection, known: Vec<(Triplet, oneshot::Sen
     for (triplet, reply) in known {
         // The asker may have gone meanwhile.
         let _ = reply.send(found.iter().any(|found| found.to == triplet));
+    }
+    Ok(())
+}
+
+async fn find_marks(
+    connection: &mut Connection,
+    asked: Vec<(Vec<String>, oneshot::Sender<Left>)>,
+) -> Result<(), StoreError> {
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let mut keys: Vec<String> = asked.iter().flat_map(|(keys, _)| keys.iter().cloned()).collect();
+    keys.sort();
+    keys.dedup();
+    let found = marks::read(connection, &keys).await?;
+    for (keys, reply) in asked {
+        // The asker may have gone meanwhile.
+        let _ = reply.send(found.iter().filter(|(key, _)| keys.contains(key)).cloned().collect());
     }
     Ok(())
 }

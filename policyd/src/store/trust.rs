@@ -110,6 +110,40 @@ pub async fn count(
     Ok(())
 }
 
+/// $1 since when, $2 how many, $3 now or null; the same text but for the clock.
+macro_rules! since_rule {
+    ($clock:literal) => {
+        concat!(
+            "select key, last_counted from trust where last_counted >= $1 and expires > coalesce($3, ",
+            $clock,
+            ") order by last_counted limit $2"
+        )
+    };
+}
+
+const SINCE_POSTGRES: &str = since_rule!("(extract(epoch from clock_timestamp()) * 1000)::bigint");
+const SINCE_SQLITE: &str = since_rule!("cast(unixepoch('subsec') * 1000 as integer)");
+
+/// Keys that were counted at `since` or later, with the time, at most `most` of them.
+pub async fn since(
+    connection: &mut Connection,
+    since: i64,
+    most: usize,
+    now: Option<i64>,
+) -> Result<Vec<(String, i64)>, StoreError> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    Ok(match connection {
+        Connection::Postgres(connection) => {
+            let query = sqlx::query_as::<Postgres, _>(SINCE_POSTGRES).bind(since).bind(most).bind(now);
+            query.fetch_all(&mut **connection).await?
+        }
+        Connection::Sqlite(connection) => {
+            let query = sqlx::query_as::<Sqlite, _>(SINCE_SQLITE).bind(since).bind(most).bind(now);
+            query.fetch_all(&mut **connection).await?
+        }
+    })
+}
+
 /// Deletes at most $1 expired keys, none that another statement has locked: $2 now or null.
 const CLEAN_POSTGRES: &str = "with clock as materialized ( \
         select coalesce($2::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint) as now \

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The way to the marks: made in batches behind the back of the requests, read when a request needs them, and remembered for a minute.
+//!
+//! Nobody waits for a mark to be written. When the store is away, or more come than can be written, they are dropped and counted. While
+//! nothing is marked at all the store is not asked.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use common::store::{Store, StoreError};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Connection;
+use super::book::TrustBook;
+use super::health::Health;
+use super::marks::{self, Mark};
+
+/// Marks that may wait to be written.
+const WAITING: usize = 4096;
+/// Marks in one statement.
+const BATCH: usize = 512;
+/// How long they gather before they are written.
+const GATHER: Duration = Duration::from_millis(200);
+/// Time for one statement.
+const STATEMENT_TIME: Duration = Duration::from_secs(6);
+/// Keys remembered per generation.
+const GENERATION: usize = 16_384;
+/// How long it is remembered what the store knows of a key.
+const KEPT: Duration = Duration::from_secs(60);
+/// Pause between two rounds of cleaning, and between two batches of one round.
+const CLEAN_PAUSES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(50));
+/// Expired rows deleted in one transaction.
+const CLEAN_BATCH: i64 = 1000;
+
+/// What was known of a key, and when.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: Instant,
+    until: Option<Instant>,
+}
+
+/// Makes marks and looks for them.
+#[derive(Debug)]
+pub struct Marker {
+    entrance: mpsc::Sender<Mark>,
+    any: Arc<AtomicBool>,
+    hasher: RandomState,
+    known: Mutex<[HashMap<u64, Seen>; 2]>,
+}
+
+impl Marker {
+    /// A marker, and the work of writing, which ends when `stop` is cancelled.
+    pub fn new(
+        store: &Store,
+        health: &Arc<Health>,
+        stop: &CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let (entrance, waiting) = mpsc::channel(WAITING);
+        // Until the store has told, there may be some.
+        let any = Arc::new(AtomicBool::new(true));
+        let writer = Writer { store: store.clone(), health: health.clone(), any: any.clone() };
+        let marker = Self { entrance, any, hasher: RandomState::new(), known: Mutex::default() };
+        (marker, writer.run(waiting, stop.clone()))
+    }
+
+    /// Makes a mark, unless it was made or seen a moment ago.
+    pub fn mark(&self, mark: Mark) {
+        let now = Instant::now();
+        if matches!(self.seen(&mark.key, now), Some(Some(_))) {
+            return;
+        }
+        let keep = Duration::from_millis(u64::try_from(mark.keep).unwrap_or_default());
+        self.remember(&mark.key, Seen { at: now, until: now.checked_add(keep) });
+        if self.entrance.try_send(mark).is_err() {
+            dropped(1);
+        }
+    }
+
+    /// Those of `keys` that are marked, and for how many milliseconds still. Without an answer none is.
+    pub async fn marked(&self, book: &TrustBook, keys: Vec<String>, deadline: Instant) -> Vec<(String, i64)> {
+        let now = Instant::now();
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        for key in keys {
+            match self.seen(&key, now) {
+                Some(Some(left)) => found.push((key, left)),
+                None if self.any.load(Ordering::Relaxed) => unknown.push(key),
+                Some(None) | None => {}
+            }
+        }
+        if unknown.is_empty() {
+            return found;
+        }
+        let Some(answer) = book.marks(&unknown, deadline).await else { return found };
+        for key in unknown {
+            let left = answer.iter().find(|(marked, _)| *marked == key).map(|(_, left)| *left);
+            let until = left.map(|left| now + Duration::from_millis(u64::try_from(left).unwrap_or_default()));
+            self.remember(&key, Seen { at: now, until });
+            found.extend(left.map(|left| (key, left)));
+        }
+        found
+    }
+
+    /// What is remembered of a key: nothing, that it is not marked, or for how many milliseconds it is.
+    fn seen(&self, key: &str, now: Instant) -> Option<Option<i64>> {
+        let hash = self.hasher.hash_one(key);
+        let seen = self.known().iter().find_map(|keys| keys.get(&hash).copied())?;
+        if now.duration_since(seen.at) >= KEPT {
+            return None;
+        }
+        let left = |until: Instant| i64::try_from(until.duration_since(now).as_millis()).unwrap_or(i64::MAX);
+        Some(seen.until.map(left).filter(|left| *left > 0))
+    }
+
+    /// What was learned later stays.
+    fn remember(&self, key: &str, seen: Seen) {
+        let hash = self.hasher.hash_one(key);
+        let [young, old] = &mut *self.known();
+        if young.len() >= GENERATION {
+            std::mem::swap(young, old);
+            young.clear();
+        }
+        let entry = young.entry(hash).or_insert(seen);
+        if entry.at <= seen.at {
+            *entry = seen;
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, [HashMap<u64, Seen>; 2]> {
+        // A panic of another thread leaves nothing half done here.
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn dropped(marks: usize) {
+    metrics::counter!("octroi_policyd_marks_dropped_total").increment(marks as u64);
+}
+
+struct Writer {
+    store: Store,
+    health: Arc<Health>,
+    any: Arc<AtomicBool>,
+}
+
+impl Writer {
+    async fn run(self, mut waiting: mpsc::Receiver<Mark>, stop: CancellationToken) {
+        let mut up = self.health.watch();
+        tokio::select! {
+            // The sender lives as long as `self`.
+            _ = up.wait_for(|up| *up) => {}
+            () = stop.cancelled() => return,
+        }
+        let mut batch = Vec::with_capacity(BATCH);
+        let clean_again = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(clean_again);
+        loop {
+            tokio::select! {
+                taken = waiting.recv_many(&mut batch, BATCH) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(GATHER) => {}
+                        () = stop.cancelled() => {}
+                    }
+                    while batch.len() < BATCH && let Ok(more) = waiting.try_recv() {
+                        batch.push(more);
+                    }
+                    self.write(std::mem::take(&mut batch)).await;
+                }
+                () = &mut clean_again => {
+                    let pause = self.clean().await;
+                    clean_again.as_mut().reset(Instant::now() + pause);
+                }
+                () = stop.cancelled() => {
+                    while let Ok(more) = waiting.try_recv() {
+                        batch.push(more);
+                    }
+                    return self.write(batch).await;
+                }
+            }
+        }
+    }
+
+    async fn write(&self, batch: Vec<Mark>) {
+        let number = batch.len();
+        if number == 0 {
+            return;
+        }
+        let written = timely(async {
+            let mut connection = self.connect().await?;
+            marks::write(&mut connection, batch).await
+        });
+        match written.await {
+            Ok(()) => self.any.store(true, Ordering::Relaxed),
+            Err(error) => {
+                tracing::debug!(%error, marks = number, "marks are lost");
+                dropped(number);
+            }
+        }
+    }
+
+    /// Deletes what has expired, and learns whether anything is left.
+    async fn clean(&self) -> Duration {
+        let cleaned = timely(async {
+            let mut connection = self.connect().await?;
+            let deleted = marks::clean(&mut connection, CLEAN_BATCH).await?;
+            Ok((deleted, marks::any(&mut connection).await?))
+        });
+        match cleaned.await {
+            Ok((deleted, any)) => {
+                self.any.store(any, Ordering::Relaxed);
+                if deleted >= CLEAN_BATCH as u64 { CLEAN_PAUSES.1 } else { CLEAN_PAUSES.0 }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "expired marks could not be deleted");
+                self.any.store(true, Ordering::Relaxed);
+                CLEAN_PAUSES.0
+            }
+        }
+    }
+
+    /// A connection for this once: marks are rare enough, and a small pool has none to spare.
+    async fn connect(&self) -> Result<Connection, StoreError> {
+        match self.health.is_up() {
+            true => Connection::acquire_losable(&self.store).await,
+            false => Err(StoreError::Unavailable("it counts as down".to_owned())),
+        }
+    }
+}
+
+async fn timely<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(STATEMENT_TIME, work).await {
+        Ok(done) => done,
+        Err(_) => Err(StoreError::Unavailable(format!("no answer within {} seconds", STATEMENT_TIME.as_secs()))),
+    }
+}
