@@ -51,6 +51,10 @@ pub(crate) fn run(config: Option<&Path>, action: Action) -> ExitCode {
 async fn traps(store: &Store) -> Result<(), Failure> {
     let mut connection = Connection::acquire(store).await?;
     let trapped = marks::list(&mut connection, keys::TRAP).await?;
+    if trapped.is_empty() {
+        say("nobody is trapped");
+        return Ok(());
+    }
     let row = |(key, fact, left): &(String, String, i64)| {
         [printable(key.strip_prefix(keys::TRAP).unwrap_or(key)), length(*left), printable(fact)]
     };

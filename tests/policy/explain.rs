@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::gate::{Client, Gate, PATIENCE, number, rcpt, sql, sqlite, store, strict};
 
-async fn octroi(url: &str, arguments: &[&str]) -> (i32, String, String) {
+pub async fn octroi(url: &str, arguments: &[&str]) -> (i32, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("octroi.toml");
     std::fs::write(&file, format!("[store]\nurl = \"{url}\"\n")).unwrap();
@@ -21,7 +21,7 @@ async fn octroi(url: &str, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-async fn done(url: &str, arguments: &[&str]) -> String {
+pub async fn done(url: &str, arguments: &[&str]) -> String {
     let (status, told, wrong) = octroi(url, arguments).await;
     assert_eq!((status, wrong.as_str()), (0, ""), "octroi {arguments:?}");
     told

@@ -11,6 +11,7 @@ use policyd::store::Connection;
 use policyd::store::marks::{Mark, any, clean, list, read, remove, write};
 use tests::postgres::Cluster;
 
+use crate::explain::{done, octroi};
 use crate::gate::{Gate, number, sql, sqlite, store, strict};
 use crate::pool::{Host, from, promises};
 use crate::trust::until;
@@ -23,6 +24,7 @@ promises!(
     who_writes_to_a_trap_waits_on_every_host,
     some_clients_are_never_trapped,
     a_running_daemon_remembers,
+    the_command_shows_and_releases_who_is_trapped,
 );
 
 const MINUTE: i64 = 60_000;
@@ -272,4 +274,19 @@ async fn a_running_daemon_remembers(url: &str) {
     let other = client.ask(&request("", "jim@their.test", "ann@our.test")).await.unwrap();
     assert!(other.starts_with("DEFER_IF_PERMIT 4.7.1 Greylisted"), "{other}");
     gate.end().await;
+}
+
+async fn the_command_shows_and_releases_who_is_trapped(url: &str) {
+    assert_eq!(done(url, &["greylist", "traps"]).await, "nobody is trapped\n");
+    let store = store(url).await;
+    let mut connection = Connection::acquire(&store).await.unwrap();
+    let marks = vec![mark("trap 192.0.2.0/24", 90 * MINUTE), mark("reply a@b c@d", MINUTE)];
+    write(&mut connection, marks).await.unwrap();
+    let told = done(url, &["greylist", "traps"]).await;
+    assert!(told.contains("192.0.2.0/24") && told.contains("for 5400000") && !told.contains("a@b"), "{told}");
+    let told = done(url, &["greylist", "release", "192.0.2.0/24"]).await;
+    assert!(told.starts_with("192.0.2.0/24 is released"), "{told}");
+    let (status, _, told) = octroi(url, &["greylist", "release", "192.0.2.0/24"]).await;
+    assert!(status == 65 && told.contains("192.0.2.0/24 is not trapped"), "{status} {told}");
+    assert_eq!(number(&store, "select count(*) from marks").await, 1);
 }
