@@ -62,7 +62,7 @@ pub(crate) struct Args {
     /// From how many passes on the old program trusted a client (postgrey --auto-whitelist-clients)
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     trust_after: u32,
-    /// Write the clients that were listed by hand in the old program into a list for client_whitelist of [access]
+    /// Write the clients that were listed by hand in the old program into a list for client_whitelist, section access
     #[arg(long, value_name = "FILE")]
     clients_list: Option<PathBuf>,
     /// Zone of times that are stored without one, such as +01:00 [default: +00:00; of a PostgreSQL server, its log_timezone]

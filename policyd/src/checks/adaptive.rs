@@ -177,8 +177,8 @@ const SERVER_WORDS: [&str; 17] = [
     "relay", "send", "smtp", "smtpout", "static",
 ];
 
-/// True for a name with the client's address in it, or with a word of [`LINE_WORDS`] in a host label, unless a word
-/// of [`SERVER_WORDS`] says otherwise. The last two labels, the registered domain in most cases, do not count.
+/// True for a name with the client's address in it, or with a word of `LINE_WORDS` in a host label, unless a word
+/// of `SERVER_WORDS` says otherwise. The last two labels, the registered domain in most cases, do not count.
 pub fn looks_dynamic(name: &str, client: Option<IpAddr>) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let host = name.rmatch_indices('.').nth(1).map_or("", |(at, _)| &name[..at]);
