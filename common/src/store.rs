@@ -68,6 +68,14 @@ impl StoreSettings {
         settings
     }
 
+    /// The file of a SQLite store; none for PostgreSQL and for a URL that cannot be read.
+    pub fn sqlite_file(&self) -> Option<PathBuf> {
+        match self.target() {
+            Ok(Target::Sqlite(path)) => Some(path),
+            Ok(Target::Postgres(_)) | Err(_) => None,
+        }
+    }
+
     fn target(&self) -> Result<Target, String> {
         let url = match &self.url_file {
             Some(path) => std::fs::read_to_string(path)

@@ -2,7 +2,6 @@
 //! A throw-away SQLite store for `policyd test`: triplets are copied into it from the real store, which is only read, and the
 //! requests are then decided on the copy.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use common::store::{Store, StoreError, StoreSettings};
@@ -111,7 +110,7 @@ impl Scratch {
 
 /// The configured store, opened so that nothing in it can change and no file comes into being.
 async fn read_only(settings: &StoreSettings) -> Result<Store, StoreError> {
-    let store = match sqlite_file(settings) {
+    let store = match settings.sqlite_file() {
         None => Store::open(settings).await?,
         Some(path) if !path.exists() => {
             return Err(StoreError::Unavailable(format!("{} does not exist yet", path.display())));
@@ -125,20 +124,4 @@ async fn read_only(settings: &StoreSettings) -> Result<Store, StoreError> {
     let contact = async { greylist::probe(&mut Connection::acquire(&store).await?).await };
     tokio::time::timeout(CONTACT_TIME, contact).await.map_err(|_| late())??;
     Ok(store)
-}
-
-/// The file of a SQLite store; none for PostgreSQL. The rules are those of `StoreSettings::url`.
-fn sqlite_file(settings: &StoreSettings) -> Option<PathBuf> {
-    let url = match &settings.url_file {
-        Some(path) => std::fs::read_to_string(path).ok()?.trim().to_owned(),
-        None => settings.url.clone(),
-    };
-    let path = url.strip_prefix("sqlite:")?;
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if !path.is_empty() {
-        return Some(PathBuf::from(path));
-    }
-    let state = std::env::var("STATE_DIRECTORY").unwrap_or_default();
-    let folder = state.split(':').next().filter(|folder| !folder.is_empty()).unwrap_or("/var/lib/octroi");
-    Some(PathBuf::from(folder).join("octroi.db"))
 }
