@@ -15,7 +15,7 @@ use tests::daemon::binary;
 use tests::ports::free_port;
 use tests::process::{Account, Process, Signal, Start, await_that, run, tail};
 
-use crate::gate::{Gate, rcpt, strict};
+use crate::gate::{Gate, patient, rcpt, strict};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -142,7 +142,7 @@ impl Target {
 
     /// What a whole policyd on this store answers to one request.
     pub async fn answered(&self, client: &str, sender: &str, recipient: &str) -> String {
-        let gate = Gate::ready(strict(&self.url)).await;
+        let gate = Gate::ready(patient(strict(&self.url))).await;
         let answer = gate.client().await.ask(&rcpt(client, sender, recipient)).await.expect("an answer");
         gate.end().await;
         answer

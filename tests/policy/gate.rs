@@ -17,6 +17,12 @@ use tokio_util::sync::CancellationToken;
 /// Longest wait for anything that should happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// With time enough: an answer of the store that comes late counts as none, and a busy machine shall not decide a test about something else.
+pub fn patient(mut settings: Settings) -> Settings {
+    settings.policyd.budget = "30s".parse().expect("a duration");
+    settings
+}
+
 /// Settings of a strict greylist on the store at `url`. What does not come from the store shows: it is DUNNO.
 pub fn strict(url: &str) -> Settings {
     let mut settings = Settings::default();

@@ -12,7 +12,7 @@ use policyd::store::marks::{Mark, any, clean, list, read, remove, write};
 use tests::postgres::Cluster;
 
 use crate::explain::{done, octroi};
-use crate::gate::{Gate, number, sql, sqlite, store, strict};
+use crate::gate::{Gate, number, patient, sql, sqlite, store, strict};
 use crate::pool::{Host, from, promises};
 use crate::trust::until;
 
@@ -80,18 +80,8 @@ async fn marks_of_many_hosts_at_once_do_not_wait_for_each_other(url: &str) {
     assert_eq!(number(&store, "select count(*) from marks where fact = 'for 720000'").await, 100, "the longest");
 }
 
-/// An answer of the store that comes late counts as none: a busy machine shall not decide these tests.
-fn patient(mut settings: Settings) -> Settings {
-    settings.policyd.budget = "30s".parse().unwrap();
-    settings
-}
-
 async fn a_host(url: &str, zone: &str, change: impl FnOnce(&mut Settings)) -> Host {
-    Host::start(url, zone, |settings| {
-        *settings = patient(settings.clone());
-        change(settings);
-    })
-    .await
+    Host::start(url, zone, change).await
 }
 
 /// Ours writes to somebody, after it has logged in.

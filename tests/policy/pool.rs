@@ -17,7 +17,7 @@ use policyd::verdict::Finding;
 use tests::postgres::Cluster;
 use tokio_util::sync::CancellationToken;
 
-use crate::gate::{number, sql, sqlite, store};
+use crate::gate::{number, patient, sql, sqlite, store};
 
 /// One host of a farm, without its sockets.
 pub struct Host {
@@ -30,7 +30,7 @@ pub struct Host {
 impl Host {
     /// Strict, on the store at `url`, with the DNS of `zone`.
     pub async fn start(url: &str, zone: &str, change: impl FnOnce(&mut Settings)) -> Host {
-        let mut settings = Settings::default();
+        let mut settings = patient(Settings::default());
         settings.greylist.mode = GreylistMode::Strict;
         change(&mut settings);
         let (store, stop) = (store(url).await, CancellationToken::new());
