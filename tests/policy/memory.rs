@@ -13,7 +13,9 @@ use tokio::io::AsyncWriteExt;
 use crate::gate::{Client, number, rcpt, sql, sqlite, store};
 
 const TRIPLETS: i64 = 1_000_000;
-const LIMIT_KIB: u64 = 64 * 1000 * 1000 / 1024;
+/// 40 MB for the program as it is installed, whose own pages (RssFile, measured) are 13 MB of that. A program built for tests
+/// has larger ones, so they are taken out on both sides.
+const LIMIT_KIB: u64 = 40 * 1000 * 1000 / 1024 - 13_000;
 
 /// Fills the table with triplets that wait, pass and have expired.
 async fn fill(store: &Store) {
@@ -33,10 +35,16 @@ async fn fill(store: &Store) {
     assert_eq!(number(store, "select count(*) from greylist").await, TRIPLETS);
 }
 
+/// The most that a process has had in memory, without the pages of its program file (proc(5): VmHWM, RssFile).
 fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    let value = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let (highest, file) = (value("VmHWM:"), value("RssFile:"));
+    eprintln!("policyd at its highest: {highest} KiB, of which {file} KiB are the program");
+    highest - file
 }
 
 async fn stays_small(url: &str, folder: &Path) {
@@ -79,8 +87,7 @@ async fn stays_small(url: &str, folder: &Path) {
     }
     misbehave(&address).await;
     let kib = resident_kib(daemon.id().unwrap());
-    assert!(kib < LIMIT_KIB, "{kib} KiB at the highest");
-    eprintln!("policyd at its highest: {kib} KiB with {TRIPLETS} triplets");
+    assert!(kib < LIMIT_KIB, "{kib} KiB beside the program, {LIMIT_KIB} are allowed");
     drop(open);
     assert!(daemon.stop().unwrap().success());
 }
@@ -105,14 +112,14 @@ async fn misbehave(address: &Address) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn policyd_stays_under_64_mb_with_a_million_triplets_in_postgres() {
+async fn policyd_stays_under_40_mb_with_a_million_triplets_in_postgres() {
     let cluster = Cluster::shared();
     let folder = tempfile::tempdir().unwrap();
     stays_small(&cluster.new_database().await, folder.path()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn policyd_stays_under_64_mb_with_a_million_triplets_in_sqlite() {
+async fn policyd_stays_under_40_mb_with_a_million_triplets_in_sqlite() {
     let (folder, url) = sqlite();
     stays_small(&url, folder.path()).await;
 }

@@ -16,7 +16,7 @@ use super::health::Health;
 use crate::explain::{Explained, Key};
 
 /// Decisions that may wait to be written.
-const WAITING: usize = 4096;
+const WAITING: usize = 1024;
 /// Decisions in one statement.
 const BATCH: usize = 512;
 /// How long decisions gather before they are written. With [`BATCH`] it also bounds what a flood can cost the database: some 2 500 rows
