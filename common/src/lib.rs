@@ -11,6 +11,7 @@ pub mod lookup;
 pub mod mail;
 pub mod metrics;
 pub mod net;
+pub mod orders;
 pub mod postconf;
 pub mod record;
 pub mod service;

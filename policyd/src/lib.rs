@@ -11,6 +11,7 @@ pub mod config;
 pub mod connection;
 pub mod explain;
 pub mod lists;
+pub mod orders;
 pub mod pending;
 pub mod policy;
 pub mod postfix;
