@@ -19,6 +19,9 @@ pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 pub const SECTIONS: [&str; 11] =
     ["store", "log", "dns", "policyd", "greylist", "access", "contentd", "antivirus", "banned", "headers", "destiny"];
 
+/// All top-level arrays of tables (`[[name]]`) that exist. The entries of all files count, one after the other.
+pub const LISTS: [&str; 0] = [];
+
 const ENVIRONMENT: &str = "OCTROI__";
 
 /// One mistake of the configuration.
@@ -40,6 +43,31 @@ impl fmt::Display for Mistake {
         }
         // A message of several lines would break `file:line: key: message`.
         f.write_str(&self.message.trim().replace('\n', "; "))
+    }
+}
+
+/// One entry of an array of tables, and where it is.
+#[derive(Debug, Clone)]
+pub struct Listed<T> {
+    /// The entry.
+    pub value: T,
+    name: &'static str,
+    file: String,
+    line: usize,
+    lines: HashMap<String, usize>,
+}
+
+impl<T> Listed<T> {
+    /// A mistake of the entry, at its key or where it begins.
+    pub fn mistake(&self, key: &str, message: impl fmt::Display) -> Mistake {
+        let line = self.lines.get(key).unwrap_or(&self.line);
+        let (origin, key) = (format!("{}:{line}", self.file), format!("{}.{key}", self.name));
+        Mistake { origin, key, message: message.to_string() }
+    }
+
+    /// `file:line` where the entry begins.
+    pub fn origin(&self) -> String {
+        format!("{}:{}", self.file, self.line)
     }
 }
 
@@ -171,7 +199,7 @@ impl Source {
         note_lines(text, "", table.get_ref(), &mut lines);
         for key in table.get_ref().keys() {
             let section: &str = key.get_ref();
-            if !SECTIONS.contains(&section) {
+            if !SECTIONS.contains(&section) && !LISTS.contains(&section) {
                 let origin = format!("{name}:{}", line_of(text, key.span().start));
                 mistakes.push(Mistake { origin, key: section.to_owned(), message: no_such_section() });
             }
@@ -217,6 +245,12 @@ impl Source {
                 T::default()
             }
         }
+    }
+
+    /// The entries of all `[[name]]`, those of `octroi.toml` before those of `conf.d`. Every mistake in them goes to `mistakes`, and an
+    /// entry that has one is left out.
+    pub fn list<T: DeserializeOwned>(&self, name: &'static str, mistakes: &mut Mistakes) -> Vec<Listed<T>> {
+        self.files.iter().flat_map(|file| file.list(name, mistakes)).collect()
     }
 
     /// Lays the layers over each other; `None` when no layer has the section.
@@ -273,8 +307,7 @@ impl Source {
 }
 
 impl File {
-    /// Reads the section of this file alone. After a mistake the key is taken out and the rest read again, so that
-    /// one wrong key does not hide the next.
+    /// Reads the section of this file alone.
     fn check_section<T: DeserializeOwned>(&self, name: &str, mistakes: &mut Mistakes) {
         let (table, _) = DeTable::parse_recoverable(&self.text);
         let mut value = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
@@ -287,7 +320,26 @@ impl File {
             };
             value = inner;
         }
-        while let Err(error) = T::deserialize(ValueDeserializer::from(value.clone())) {
+        // A required key that is missing here may stand in another layer: the merged reading will tell.
+        self.read::<T>(name, value, |message| !message.starts_with("missing field"), mistakes);
+    }
+
+    /// Reads a value. After a mistake the key is taken out and the rest read again, so that one wrong key does not hide the next.
+    /// `counts` says of a message about no key whether it is a mistake here. None after any.
+    fn read<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        mut value: Spanned<DeValue<'_>>,
+        counts: impl Fn(&str) -> bool,
+        mistakes: &mut Mistakes,
+    ) -> Option<T> {
+        let mut wrong = false;
+        loop {
+            let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
+                Ok(read) => return (!wrong).then_some(read),
+                Err(error) => error,
+            };
+            wrong = true;
             let at = error.span().unwrap_or(value.span());
             let key = match value.get_mut() {
                 DeValue::Table(table) => take_out(table, &at),
@@ -295,15 +347,37 @@ impl File {
             };
             let message = error.message().to_owned();
             let full = key.as_ref().map_or_else(|| name.to_owned(), |key| format!("{name}.{key}"));
-            // A required key that is missing here may stand in another layer: the merged reading will tell.
-            if !(key.is_none() && message.starts_with("missing field")) {
+            if key.is_some() || counts(&message) {
                 let origin = format!("{}:{}", self.name, line_of(&self.text, at.start));
                 mistakes.push(Mistake { origin, key: full, message });
             }
-            if key.is_none() {
-                return;
+            key?;
+        }
+    }
+
+    /// The entries of `[[name]]` in this file alone.
+    fn list<T: DeserializeOwned>(&self, name: &'static str, mistakes: &mut Mistakes) -> Vec<Listed<T>> {
+        let (table, _) = DeTable::parse_recoverable(&self.text);
+        let found = table.into_inner().into_iter().find(|(key, _)| key.get_ref() == name);
+        let Some((key, value)) = found else { return Vec::new() };
+        let line = |at: usize| line_of(&self.text, at);
+        let DeValue::Array(entries) = value.into_inner() else {
+            let origin = format!("{}:{}", self.name, line(key.span().start));
+            let message = format!("must be written [[{name}]], once for each");
+            mistakes.push(Mistake { origin, key: name.to_owned(), message });
+            return Vec::new();
+        };
+        let mut list = Vec::new();
+        for entry in entries {
+            let (span, mut lines) = (entry.span(), HashMap::new());
+            if let DeValue::Table(table) = entry.get_ref() {
+                note_lines(&self.text, "", table, &mut lines);
+            }
+            if let Some(value) = self.read(name, entry, |_| true, mistakes) {
+                list.push(Listed { value, name, file: self.name.clone(), line: line(span.start), lines });
             }
         }
+        list
     }
 }
 
@@ -361,7 +435,9 @@ fn whole_file(path: &Path, error: &std::io::Error) -> Mistake {
 }
 
 fn no_such_section() -> String {
-    format!("there is no such section; there are {}", SECTIONS.join(", "))
+    let lists = LISTS.iter().map(|name| format!("[[{name}]]"));
+    let all: Vec<String> = SECTIONS.iter().map(|name| (*name).to_owned()).chain(lists).collect();
+    format!("there is no such section; there are {}", all.join(", "))
 }
 
 fn found<T>(read: Result<T, config::ConfigError>) -> Result<Option<T>, config::ConfigError> {
@@ -407,6 +483,59 @@ mod tests {
         #[default]
         Strict,
         Learn,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Entry {
+        name: String,
+        #[serde(default)]
+        prefix: u8,
+    }
+
+    fn listed(files: &[(&str, &str)]) -> (Vec<Listed<Entry>>, String) {
+        let (mut source, mut mistakes) = (Source::default(), Mistakes::new());
+        for (name, text) in files {
+            // The name of the list is no section of the product.
+            source.add_file(name, text, &mut Mistakes::new());
+        }
+        let entries = source.list("entry", &mut mistakes);
+        (entries, mistakes.to_string())
+    }
+
+    #[test]
+    fn entries_of_all_files_count_and_know_their_lines() {
+        let files = [
+            ("a.toml", "[[entry]]\nname = 'x'\n\n[[entry]]\nname = 'y'\nprefix = 3\n"),
+            ("b.toml", ""),
+            ("c.toml", "entry = [{ name = 'z' }]\n"),
+        ];
+        let (entries, mistakes) = listed(&files);
+        assert_eq!(mistakes, "");
+        let names: Vec<&str> = entries.iter().map(|entry| entry.value.name.as_str()).collect();
+        assert_eq!(names, ["x", "y", "z"]);
+        assert_eq!(entries[1].mistake("prefix", "odd").to_string(), "a.toml:6: entry.prefix: odd");
+        assert_eq!(entries[1].mistake("rate", "missing").to_string(), "a.toml:4: entry.rate: missing");
+        assert_eq!((entries[0].origin(), entries[2].origin()), ("a.toml:1".into(), "c.toml:1".into()));
+    }
+
+    #[test]
+    fn every_mistake_of_every_entry_is_told() {
+        let text = "[[entry]]\nnam = 'x'\nprefix = 300\n[[entry]]\nname = 'y'\n[[entry]]\nprefix = 1\n";
+        let (entries, mistakes) = listed(&[("a.toml", text)]);
+        assert_eq!(entries.len(), 1);
+        let lines: Vec<&str> = mistakes.lines().collect();
+        assert_eq!(lines.len(), 4, "{mistakes}");
+        for (line, starts) in lines.iter().zip([
+            "a.toml:2: entry.nam: ",
+            "a.toml:3: entry.prefix: ",
+            "a.toml:1: entry: missing",
+            "a.toml:6: entry: missing",
+        ]) {
+            assert!(line.starts_with(starts), "{line}");
+        }
+        let (_, mistakes) = listed(&[("a.toml", "[entry]\nname = 'x'\n")]);
+        assert_eq!(mistakes, "a.toml:1: entry: must be written [[entry]], once for each");
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
