@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The ordered checks: each is asked in turn, and the first that has something to say decides. A check that cannot tell becomes
-//! an answer here and nowhere else. Every decision is logged and counted here.
-//!
-//! Order: access lists, then greylisting. What neither has an opinion on passes.
+//! The ordered checks: each is asked in turn. The first that refuses decides; where none does, the last that had something to say gives
+//! the reason. A check that cannot tell becomes an answer here and nowhere else. Every decision is logged and counted here.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::checks::greylist::Around;
+use crate::around::Around;
 use crate::checks::pool::Pools;
 use crate::checks::{access, greylist, marks};
 use crate::config::{GreylistMode, OnStoreError};
+use crate::course::{Answer, Course};
 use crate::explain;
 use crate::pending::Pending;
 use crate::policy::Policy;
@@ -132,11 +131,13 @@ impl Decider {
         let id = self.ids.next();
         let deadline = tokio::time::Instant::from_std(started) + policy.settings.policyd.budget.0;
         let around = self.around(policy, id, deadline);
-        let (check, finding) = first_decisive(around, request, &mut trace).await;
+        let mut course = Course::new(trace.is_some());
+        let (check, mut finding) = ask_in_order(around, request, &mut course, &mut trace).await;
+        finding.verdict = self.sessions.with_header(finding.verdict, std::mem::take(&mut course.headers), request);
         let decision = Decision { id, check, finding, took: started.elapsed() };
         self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
         log(request, &decision);
-        self.keep(policy, request, &decision);
+        self.keep(policy, request, &decision, &course);
         if let Some(marker) = &self.marker {
             marks::remember_recipient(marker, policy, request, &decision.finding.verdict);
         }
@@ -144,7 +145,7 @@ impl Decider {
     }
 
     /// Keeps a decision that somebody may ask about.
-    fn keep(&self, policy: &Policy, request: &PolicyRequest<'_>, decision: &Decision) {
+    fn keep(&self, policy: &Policy, request: &PolicyRequest<'_>, decision: &Decision, course: &Course) {
         let keep = policy.settings.greylist.keep_explained.as_millis();
         let Some(keeper) = self.keeper.as_ref().filter(|_| keep > 0 && explain::is_kept(&decision.finding)) else {
             return;
@@ -153,9 +154,8 @@ impl Decider {
         if !keeper.has_room() {
             return;
         }
-        // Who was asked before had nothing to say, or somebody else would have decided.
-        let before =
-            Check::ORDER.into_iter().take_while(|check| *check != decision.check).map(|check| line(check, None));
+        let before = Check::ORDER.into_iter().take_while(|check| *check != decision.check);
+        let before = before.map(|check| line(check, course.said_by(check)));
         let trace: Vec<String> = before.chain([line(decision.check, Some(&decision.finding))]).collect();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
@@ -185,33 +185,34 @@ impl Decider {
     }
 }
 
-/// The first check with something to say, and what it says.
-async fn first_decisive(
+/// Who decides, and how: the first that refuses or ends it, else the last that had something to say.
+async fn ask_in_order(
     around: Around<'_>,
     request: &PolicyRequest<'_>,
+    course: &mut Course,
     trace: &mut Option<&mut Trace>,
 ) -> (Check, Finding) {
     for check in Check::ORDER {
         let answer = match check {
-            Check::Access => Ok(match access::check(&around.policy.lists, request) {
-                None => access::authorised(around, request).await,
-                found => found,
-            }),
-            Check::Greylist => greylist::check(around, request).await,
-            Check::None => Ok(None),
+            Check::Access => access::check(around, request, course).await,
+            Check::Greylist => greylist::check(around, request, course).await,
+            Check::None => Ok(Answer::Nothing),
         };
-        let found = match answer {
-            Ok(found) => found,
-            Err(error) => Some(instead(around, error)),
-        };
+        let answer = answer.unwrap_or_else(|error| instead(around, error).into());
         if let Some(trace) = trace {
-            trace.lines.push(line(check, found.as_ref()));
+            trace.lines.extend(course.take_notes());
+            trace.lines.push(match &answer {
+                Answer::Nothing => line(check, None),
+                Answer::Pass(finding) | Answer::Final(finding) => line(check, Some(finding)),
+            });
         }
-        if let Some(finding) = found {
-            return (check, finding);
+        match answer {
+            Answer::Nothing => {}
+            Answer::Pass(finding) => course.keep(check, finding),
+            Answer::Final(finding) => return (check, finding),
         }
     }
-    (Check::None, Finding::pass(Reason::NothingToCheck))
+    course.last_word().unwrap_or_else(|| (Check::None, Finding::pass(Reason::NothingToCheck)))
 }
 
 /// What is answered when a check cannot tell. Learn mode never defers, whatever happens.

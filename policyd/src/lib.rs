@@ -5,10 +5,12 @@
 //! Path of a request: `common::service` > [`connection`] > [`wire`] > [`request`] > [`classes`] > [`checks`] > [`verdict`] > [`wire`].
 //! A library with one entry, [`run`], so that tests start the daemon in their own process.
 
+pub mod around;
 pub mod checks;
 pub mod classes;
 pub mod config;
 pub mod connection;
+pub mod course;
 pub mod explain;
 pub mod lists;
 pub mod orders;

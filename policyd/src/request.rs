@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use crate::wire::Block;
 
@@ -100,6 +101,48 @@ pub struct PolicyRequest<'a> {
     pub queue_id: Cow<'a, str>,
     /// Log-in name; empty when the client has not authenticated.
     pub sasl_username: Cow<'a, str>,
+    /// How the client authenticated.
+    pub sasl_method: Cow<'a, str>,
+    /// AUTH= of MAIL FROM.
+    pub sasl_sender: Cow<'a, str>,
+    /// SMTP or ESMTP.
+    pub protocol_name: Cow<'a, str>,
+    /// Port of the client; 0 when it is not known.
+    pub client_port: u16,
+    /// Address of ours to which the client is connected.
+    pub server_address: Option<IpAddr>,
+    /// Port of ours; 0 when it is not known.
+    pub server_port: u16,
+    /// Size in bytes: what MAIL FROM announced, the real one at END-OF-MESSAGE; 0 when it is not known.
+    pub size: u64,
+    /// Recipients accepted so far; known at DATA and END-OF-MESSAGE.
+    pub recipient_count: u32,
+    /// TLS version; empty without TLS.
+    pub encryption_protocol: Cow<'a, str>,
+    /// TLS cipher.
+    pub encryption_cipher: Cow<'a, str>,
+    /// Bits of the TLS key.
+    pub encryption_keysize: u32,
+    /// Server name that the client asked for (Postfix 3.12).
+    pub tls_sni: Cow<'a, str>,
+    /// Subject of the client's certificate.
+    pub ccert_subject: Cow<'a, str>,
+    /// Issuer of the client's certificate.
+    pub ccert_issuer: Cow<'a, str>,
+    /// Fingerprint of the client's certificate.
+    pub ccert_fingerprint: Cow<'a, str>,
+    /// Fingerprint of the public key in the client's certificate.
+    pub ccert_pubkey_fingerprint: Cow<'a, str>,
+    /// What ETRN asks for.
+    pub etrn_domain: Cow<'a, str>,
+    /// `smtpd_policy_service_policy_context`, or that of the service in the restriction list.
+    pub policy_context: Cow<'a, str>,
+    /// Postfix is short of smtpd processes.
+    pub stress: bool,
+    /// Version of Postfix (3.8).
+    pub mail_version: Cow<'a, str>,
+    /// Postfix' compatibility_level (3.8).
+    pub compatibility_level: Cow<'a, str>,
 }
 
 impl<'a> PolicyRequest<'a> {
@@ -118,6 +161,27 @@ impl<'a> PolicyRequest<'a> {
                 b"instance" => request.instance = String::from_utf8_lossy(value),
                 b"queue_id" => request.queue_id = String::from_utf8_lossy(value),
                 b"sasl_username" => request.sasl_username = String::from_utf8_lossy(value),
+                b"sasl_method" => request.sasl_method = String::from_utf8_lossy(value),
+                b"sasl_sender" => request.sasl_sender = String::from_utf8_lossy(value),
+                b"protocol_name" => request.protocol_name = String::from_utf8_lossy(value),
+                b"client_port" => request.client_port = number(value),
+                b"server_address" => request.server_address = ip(value),
+                b"server_port" => request.server_port = number(value),
+                b"size" => request.size = number(value),
+                b"recipient_count" => request.recipient_count = number(value),
+                b"encryption_protocol" => request.encryption_protocol = String::from_utf8_lossy(value),
+                b"encryption_cipher" => request.encryption_cipher = String::from_utf8_lossy(value),
+                b"encryption_keysize" => request.encryption_keysize = number(value),
+                b"tls_sni" => request.tls_sni = String::from_utf8_lossy(value),
+                b"ccert_subject" => request.ccert_subject = xtext(value),
+                b"ccert_issuer" => request.ccert_issuer = xtext(value),
+                b"ccert_fingerprint" => request.ccert_fingerprint = String::from_utf8_lossy(value),
+                b"ccert_pubkey_fingerprint" => request.ccert_pubkey_fingerprint = String::from_utf8_lossy(value),
+                b"etrn_domain" => request.etrn_domain = String::from_utf8_lossy(value),
+                b"policy_context" => request.policy_context = String::from_utf8_lossy(value),
+                b"stress" => request.stress = value == b"yes",
+                b"mail_version" => request.mail_version = String::from_utf8_lossy(value),
+                b"compatibility_level" => request.compatibility_level = String::from_utf8_lossy(value),
                 _ => {}
             }
         }
@@ -133,6 +197,33 @@ impl<'a> PolicyRequest<'a> {
 /// A name, unless it is empty or Postfix' word for "none".
 fn known(value: &[u8]) -> Option<Cow<'_, str>> {
     (!value.is_empty() && value != b"unknown").then(|| String::from_utf8_lossy(value))
+}
+
+/// A number; 0, Postfix' own word for an unknown one, when it is none or too large.
+fn number<T: FromStr + Default>(value: &[u8]) -> T {
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// A text in which `+XX` stands for a byte (RFC 3461 section 4), as Postfix writes names of certificates.
+fn xtext(value: &[u8]) -> Cow<'_, str> {
+    if !value.contains(&b'+') {
+        return String::from_utf8_lossy(value);
+    }
+    let (mut out, mut rest) = (Vec::with_capacity(value.len()), value);
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..2).filter(|_| *first == b'+').and_then(|hex| std::str::from_utf8(hex).ok());
+        match digits.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
 /// An IP address. IPv4-mapped IPv6 becomes IPv4, and the zone of a link-local address (`fe80::1%eth0`) is cut.
@@ -173,8 +264,9 @@ mod tests {
                 instance: "123.456.7".into(),
                 queue_id: "8045F2AB23".into(),
                 sasl_username: "you".into(),
+                ..PolicyRequest::default()
             };
-            assert_eq!(request, expected);
+            assert_eq!(PolicyRequest { protocol_name: "".into(), ..request.clone() }, expected);
             assert!(!request.is_null_sender());
         });
     }
@@ -211,6 +303,18 @@ mod tests {
             });
         }
         with("protocol_state=BDAT\n", |request| assert_eq!(request.state, ProtocolState::Other));
+    }
+
+    #[test]
+    fn numbers_and_names_of_certificates_are_read() {
+        let lines = "size=12345\nrecipient_count=2\nclient_port=70000\nserver_port=25\nstress=yes\nccert_subject=A+20+C3+BC+2\n";
+        with(lines, |request| {
+            assert_eq!((request.size, request.recipient_count, request.client_port), (12345, 2, 0));
+            assert_eq!((request.server_port, request.stress, &*request.ccert_subject), (25, true, "A ü+2"));
+        });
+        with("size=-1\nstress=\nccert_subject=+\n", |request| {
+            assert_eq!((request.size, request.stress, &*request.ccert_subject), (0, false, "+"));
+        });
     }
 
     #[test]

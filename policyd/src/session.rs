@@ -1,43 +1,102 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! What is remembered about a message between its requests: that it has its X-Greylist header already. Postfix
-//! writes one header for each PREPEND, and asks once per recipient.
+//! What is remembered about a message between its requests: which of its header lines it has, and which it has still to get. Postfix
+//! takes one header per reply (PREPEND), writes one for each, and asks once per recipient.
 //!
 //! In memory of this process and bounded; an `instance` is unique on its Postfix host only, so the host's part of
 //! the key is what the requests of one message share: instance and client.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::request::{PolicyRequest, ProtocolState};
+use crate::verdict::Verdict;
 
 /// Messages remembered per generation. Only messages that got a header are remembered.
 const GENERATION: usize = 8192;
+/// Headers per message; more are lost.
+const MOST: usize = 16;
 
-/// The messages that have their header: two generations, the older one is forgotten when the younger one is full.
+/// The header lines of one message.
+#[derive(Debug, Default)]
+struct Message {
+    /// Hashes of the names it has or will get.
+    names: Vec<u64>,
+    /// Lines for its next replies.
+    owed: VecDeque<String>,
+}
+
+/// The messages with headers: two generations, the older one is forgotten when the younger one is full.
 #[derive(Debug, Default)]
 pub struct Sessions {
     hasher: RandomState,
-    generations: Mutex<[HashSet<u64>; 2]>,
+    generations: Mutex<[HashMap<u64, Message>; 2]>,
+    /// Lines owed to all messages: while there are none, nothing is looked up.
+    owed: AtomicUsize,
 }
 
 impl Sessions {
-    /// True the first time this message asks. A request without `instance` is always the first.
-    pub fn first_header(&self, instance: &str, client: Option<IpAddr>) -> bool {
-        if instance.is_empty() {
-            return true;
+    /// A verdict with a header of its message, when there is one to give: each name is given once per message. What does not fit into
+    /// this reply waits for the next. A request without `instance` belongs to no message: its first line is given, the others are lost.
+    pub fn with_header(&self, verdict: Verdict, headers: Vec<String>, request: &PolicyRequest<'_>) -> Verdict {
+        let idle = headers.is_empty() && self.owed.load(Ordering::Relaxed) == 0;
+        if idle || verdict != Verdict::Pass {
+            return verdict;
         }
-        let key = self.hasher.hash_one((instance, client));
+        // Postfix ignores PREPEND after the content.
+        if request.state == ProtocolState::EndOfMessage {
+            lost("too_late", headers.len());
+            return verdict;
+        }
+        self.next(headers, request).map_or(verdict, Verdict::PassWithHeader)
+    }
+
+    fn next(&self, headers: Vec<String>, request: &PolicyRequest<'_>) -> Option<String> {
+        if request.instance.is_empty() {
+            lost("no_instance", headers.len().saturating_sub(1));
+            return headers.into_iter().next();
+        }
+        let key = self.hasher.hash_one((&*request.instance, request.client_address));
         // A panic of another thread leaves nothing half done here.
         let mut generations = self.generations.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let [young, old] = &mut *generations;
-        if young.contains(&key) || old.contains(&key) {
-            return false;
+        if headers.is_empty() && !young.contains_key(&key) && !old.contains_key(&key) {
+            return None;
         }
-        if young.len() >= GENERATION {
+        if young.len() >= GENERATION && !young.contains_key(&key) {
             std::mem::swap(young, old);
+            let forgotten = young.values().map(|message| message.owed.len()).sum();
+            self.owed.fetch_sub(forgotten, Ordering::Relaxed);
+            lost("forgotten", forgotten);
             young.clear();
         }
-        young.insert(key)
+        let known = old.remove(&key);
+        let message = young.entry(key).or_insert_with(|| known.unwrap_or_default());
+        for header in headers {
+            let name = self.hasher.hash_one(header.split(':').next().unwrap_or_default().to_ascii_lowercase());
+            if message.names.contains(&name) {
+                continue;
+            }
+            if message.names.len() >= MOST {
+                lost("too_many", 1);
+                continue;
+            }
+            message.names.push(name);
+            message.owed.push_back(header);
+            self.owed.fetch_add(1, Ordering::Relaxed);
+        }
+        let line = message.owed.pop_front();
+        self.owed.fetch_sub(usize::from(line.is_some()), Ordering::Relaxed);
+        line
+    }
+}
+
+/// Counts lines that no message will get.
+fn lost(why: &'static str, lines: usize) {
+    if lines > 0 {
+        metrics::counter!("octroi_policyd_headers_lost_total", "reason" => why).increment(lines as u64);
+        tracing::debug!(reason = why, lines, "header lines lost");
     }
 }
 
@@ -45,26 +104,65 @@ impl Sessions {
 mod tests {
     use super::*;
 
-    const CLIENT: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+    fn request(instance: &str, client: &str) -> PolicyRequest<'static> {
+        PolicyRequest {
+            state: ProtocolState::Rcpt,
+            instance: instance.to_owned().into(),
+            client_address: client.parse().ok(),
+            ..PolicyRequest::default()
+        }
+    }
+
+    fn given(sessions: &Sessions, request: &PolicyRequest<'_>, headers: &[&str]) -> Option<String> {
+        let headers = headers.iter().map(|header| (*header).to_owned()).collect();
+        match sessions.with_header(Verdict::Pass, headers, request) {
+            Verdict::PassWithHeader(header) => Some(header),
+            _ => None,
+        }
+    }
 
     #[test]
-    fn a_message_is_first_once() {
+    fn a_header_is_given_once_per_message() {
         let sessions = Sessions::default();
-        assert!(sessions.first_header("1.a", CLIENT));
-        assert!(!sessions.first_header("1.a", CLIENT));
-        assert!(sessions.first_header("1.a", None), "another host's message may have the same instance");
-        assert!(sessions.first_header("1.b", CLIENT));
-        assert!(sessions.first_header("", CLIENT) && sessions.first_header("", CLIENT));
+        let first = request("1.a", "127.0.0.1");
+        assert_eq!(given(&sessions, &first, &["X-A: 1"]).as_deref(), Some("X-A: 1"));
+        assert_eq!(given(&sessions, &first, &["x-a: 2"]), None);
+        assert!(given(&sessions, &request("1.a", "192.0.2.1"), &["X-A: 1"]).is_some(), "of another host");
+        assert!(given(&sessions, &request("1.b", "127.0.0.1"), &["X-A: 1"]).is_some());
+        let none = request("", "127.0.0.1");
+        assert!(given(&sessions, &none, &["X-A: 1"]).is_some() && given(&sessions, &none, &["X-A: 1"]).is_some());
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_for_the_next_reply() {
+        let sessions = Sessions::default();
+        let message = request("1.a", "127.0.0.1");
+        assert_eq!(given(&sessions, &message, &["X-A: 1", "X-B: 1", "X-C: 1"]).as_deref(), Some("X-A: 1"));
+        assert_eq!(given(&sessions, &request("1.b", "127.0.0.1"), &[]), None, "another message");
+        let refused = sessions.with_header(Verdict::Defer("4.7.1 x".into()), Vec::new(), &message);
+        assert_eq!(refused, Verdict::Defer("4.7.1 x".into()));
+        assert_eq!(given(&sessions, &message, &["X-A: 2"]).as_deref(), Some("X-B: 1"));
+        let late = PolicyRequest { state: ProtocolState::EndOfMessage, ..message.clone() };
+        assert_eq!(given(&sessions, &late, &[]), None, "Postfix would ignore it");
+        assert_eq!(given(&sessions, &message, &[]).as_deref(), Some("X-C: 1"));
+        assert_eq!(given(&sessions, &message, &[]), None);
+        assert_eq!(sessions.owed.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn memory_is_bounded() {
         let sessions = Sessions::default();
         for number in 0..3 * GENERATION {
-            assert!(sessions.first_header(&number.to_string(), CLIENT));
+            assert!(given(&sessions, &request(&number.to_string(), "127.0.0.1"), &["X-A: 1", "X-B: 1"]).is_some());
         }
-        assert!(!sessions.first_header(&(3 * GENERATION - 1).to_string(), CLIENT));
         let generations = sessions.generations.lock().unwrap();
         assert!(generations.iter().all(|generation| generation.len() <= GENERATION));
+        assert_eq!(sessions.owed.load(Ordering::Relaxed), generations.iter().map(HashMap::len).sum::<usize>());
+        drop(generations);
+        let many: Vec<String> = (0..100).map(|number| format!("X-{number}: 1")).collect();
+        let one = request("many", "127.0.0.1");
+        assert!(matches!(sessions.with_header(Verdict::Pass, many, &one), Verdict::PassWithHeader(_)));
+        let more = std::iter::from_fn(|| given(&sessions, &one, &[])).count();
+        assert_eq!(more, MOST - 1);
     }
 }

@@ -51,6 +51,11 @@ impl Verdict {
         }
     }
 
+    /// True when the mail may go on.
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Self::Pass | Self::PassWithHeader(_))
+    }
+
     /// Writes the action for Postfix to `out`, which is emptied first.
     pub fn action(&self, out: &mut String) {
         out.clear();

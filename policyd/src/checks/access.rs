@@ -15,10 +15,13 @@ use common::config::{Mistake, Mistakes};
 use common::lookup::{AddressTable, ClientTable, ListFile, Match};
 use common::spf::SpfResult;
 
-use super::greylist::Around;
+use super::pool;
+use crate::around::Around;
 use crate::config::AccessSettings;
+use crate::course::{Answer, Course, GreylistOrder};
 use crate::request::PolicyRequest;
 use crate::store::acl::{Entry, List};
+use crate::store::queue::QueueError;
 use crate::verdict::{Finding, Reason, blacklisted};
 
 /// The six lists of one source, loaded.
@@ -199,8 +202,26 @@ fn stamps(settings: &AccessSettings) -> Vec<Stamp> {
     settings.files().map(stamp).collect()
 }
 
+/// What the lists say. A sender or recipient that is whitelisted is not greylisted; a client that is meets no further check.
+pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Course) -> Result<Answer, QueueError> {
+    let found = match listed(&around.policy.lists, request) {
+        None => authorised(around, request, course).await,
+        found => found,
+    };
+    Ok(match found {
+        None => Answer::Nothing,
+        Some(finding) if finding.reason == Reason::ClientWhitelisted => Answer::Final(finding),
+        Some(finding) => {
+            if finding.verdict.goes_on() {
+                course.greylist = GreylistOrder::Skip;
+            }
+            finding.into()
+        }
+    })
+}
+
 /// What the lists say to a request; none when it is in no list.
-pub fn check(lists: &Lists, request: &PolicyRequest<'_>) -> Option<Finding> {
+pub fn listed(lists: &Lists, request: &PolicyRequest<'_>) -> Option<Finding> {
     // One state of both for the whole request.
     let (files, stored) = (lists.files.load(), lists.stored.load());
     let client = |table: fn(&Tables) -> &ClientTable, reason: Reason| {
@@ -221,7 +242,7 @@ pub fn check(lists: &Lists, request: &PolicyRequest<'_>) -> Option<Finding> {
 
 /// Whether the sender is whitelisted under the condition of SPF (`spf:domain`), and SPF says that the client sends for it. Asked when no
 /// list has decided; SPF is looked up only for senders of listed domains. A pass that every client gets proves nothing.
-pub async fn authorised(around: Around<'_>, request: &PolicyRequest<'_>) -> Option<Finding> {
+async fn authorised(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Course) -> Option<Finding> {
     let entry = {
         let lists = &around.policy.lists;
         let (files, stored) = (lists.files.load(), lists.stored.load());
@@ -231,7 +252,7 @@ pub async fn authorised(around: Around<'_>, request: &PolicyRequest<'_>) -> Opti
         });
         found?
     };
-    let spf = around.pools.spf(request, around.host, around.deadline).await?;
+    let spf = pool::spf_of(around, request, course, around.deadline).await?;
     let passes = spf.result == SpfResult::Pass && !spf.everybody;
     passes.then(|| found(Reason::SenderWhitelisted, Match { entry: &entry.0, origin: entry.1 }))
 }
@@ -309,7 +330,7 @@ mod tests {
 
     fn reason(entries: [&str; 6], request: &PolicyRequest<'_>) -> Option<Reason> {
         let (_folder, lists) = lists(entries);
-        check(&lists, request).map(|finding| finding.reason)
+        listed(&lists, request).map(|finding| finding.reason)
     }
 
     #[test]
@@ -351,7 +372,7 @@ mod tests {
     #[test]
     fn a_finding_names_the_entry_and_its_place() {
         let (folder, lists) = lists(["", "", "", "", "", "# comment\nann@example.org\n"]);
-        let finding = check(&lists, &request(ProtocolState::Rcpt)).unwrap();
+        let finding = listed(&lists, &request(ProtocolState::Rcpt)).unwrap();
         assert!(matches!(finding.verdict, Verdict::Reject(_)));
         assert_eq!(finding.fact, format!("ann@example.org ({}:2)", folder.path().join("5").display()));
     }
@@ -376,20 +397,20 @@ mod tests {
     fn entries_of_the_store_join_those_of_the_files() {
         let (_folder, lists) = lists(["", "", "", "", "ann@example.org\n", ""]);
         let rcpt = request(ProtocolState::Rcpt);
-        assert_eq!(check(&lists, &rcpt).map(|finding| finding.reason), Some(Reason::RecipientWhitelisted));
+        assert_eq!(listed(&lists, &rcpt).map(|finding| finding.reason), Some(Reason::RecipientWhitelisted));
         let entries = [stored(List::SenderBlacklist, "example.net"), stored(List::ClientBlacklist, "joe@example.net")];
         let (tables, wrong) = Tables::from_entries(entries.iter());
         assert!(wrong.to_string().starts_with("store:client_blacklist: "), "{wrong}");
         lists.stored().store(Arc::new(tables));
-        let finding = check(&lists, &rcpt).unwrap();
+        let finding = listed(&lists, &rcpt).unwrap();
         assert_eq!((finding.reason, lists.len()), (Reason::SenderBlacklisted, 2), "a blacklist before a whitelist");
         assert_eq!(finding.fact, "example.net (store:sender_blacklist)");
         let (tables, _) = Tables::from_entries([stored(List::ClientWhitelist, "192.0.2.1")].iter());
         lists.stored().store(Arc::new(tables));
-        assert_eq!(check(&lists, &rcpt).map(|finding| finding.reason), Some(Reason::ClientWhitelisted));
+        assert_eq!(listed(&lists, &rcpt).map(|finding| finding.reason), Some(Reason::ClientWhitelisted));
         let mut reloaded = Lists::default();
         reloaded.share_stored(&lists);
-        assert_eq!(check(&reloaded, &rcpt).map(|finding| finding.reason), Some(Reason::ClientWhitelisted));
+        assert_eq!(listed(&reloaded, &rcpt).map(|finding| finding.reason), Some(Reason::ClientWhitelisted));
     }
 
     #[test]
@@ -404,13 +425,13 @@ mod tests {
         assert!(matches!(lists.refresh(&settings, &mut tried), Refreshed::Unchanged));
         std::fs::write(&path, "192.0.2.1\n192.0.2.9\n").unwrap();
         assert!(matches!(lists.refresh(&settings, &mut tried), Refreshed::Changed { entries: 2, .. }));
-        assert_eq!(check(&lists, &rcpt).map(|finding| finding.reason), Some(Reason::ClientBlacklisted));
+        assert_eq!(listed(&lists, &rcpt).map(|finding| finding.reason), Some(Reason::ClientBlacklisted));
         std::fs::write(&path, "not an entry\n").unwrap();
         assert!(matches!(lists.refresh(&settings, &mut tried), Refreshed::Wrong(_)));
         assert!(matches!(lists.refresh(&settings, &mut tried), Refreshed::Unchanged), "told once");
-        assert!(check(&lists, &rcpt).is_some(), "the old list stays");
+        assert!(listed(&lists, &rcpt).is_some(), "the old list stays");
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(lists.refresh(&settings, &mut tried), Refreshed::Wrong(_)));
-        assert!(check(&lists, &rcpt).is_some());
+        assert!(listed(&lists, &rcpt).is_some());
     }
 }

@@ -18,44 +18,17 @@ use tokio::time::Instant;
 use super::adaptive::{self, Signs};
 use super::dnswl::Listing;
 use super::marks::{self, Marked};
-use super::pool::{self, KeyKind, Pools, Spf};
+use super::pool::{self, KeyKind, Spf};
+use crate::around::Around;
 use crate::config::{GreylistAction, GreylistMode, OnStoreError, TrustLevel};
-use crate::pending::Pending;
+use crate::course::{Answer, Course, GreylistOrder};
 use crate::policy::Policy;
 use crate::request::{PolicyRequest, ProtocolState};
-use crate::session::Sessions;
-use crate::store::book::TrustBook;
 use crate::store::greylist::Sighting;
-use crate::store::marker::Marker;
-use crate::store::queue::{GreylistQueue, QueueError};
+use crate::store::queue::QueueError;
 use crate::template::Values;
 use crate::triplet::{Triplet, bounded};
-use crate::verdict::{Asked, DecisionId, Finding, Reason, Verdict};
-
-/// What the check needs besides the request.
-#[derive(Debug, Clone, Copy)]
-pub struct Around<'a> {
-    /// The policy in force.
-    pub policy: &'a Policy,
-    /// The way to the store.
-    pub queue: &'a GreylistQueue,
-    /// Who clients are.
-    pub pools: &'a Pools,
-    /// Who is trusted; none where nothing is.
-    pub trust: Option<&'a TrustBook>,
-    /// Whom we wrote to and who wrote to a trap; none where nothing is remembered.
-    pub marker: Option<&'a Marker>,
-    /// How many triplets wait.
-    pub pending: &'a Pending,
-    /// Which messages have their header.
-    pub sessions: &'a Sessions,
-    /// Name of this host.
-    pub host: &'a str,
-    /// Id of this decision.
-    pub id: DecisionId,
-    /// When an answer must be there.
-    pub deadline: Instant,
-}
+use crate::verdict::{Asked, Finding, Reason, Verdict};
 
 /// Whether anybody must be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,54 +107,62 @@ fn waits_for_data(sender: &str) -> bool {
     sender.is_empty() || mail::split(sender).0.eq_ignore_ascii_case("postmaster")
 }
 
-/// What greylisting says to a request; none at stages that are not its own.
-pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>) -> Result<Option<Finding>, QueueError> {
+/// What greylisting says to a request; nothing at stages that are not its own.
+pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Course) -> Result<Answer, QueueError> {
+    if course.greylist == GreylistOrder::Skip {
+        return Ok(Answer::Nothing);
+    }
     let (client, signs) = match question(around.policy, request) {
-        Question::None => return Ok(None),
-        Question::Decided(finding) => return Ok(Some(unless_trapped(around, request, finding, None).await)),
-        Question::Trap(client, entry) => return Ok(Some(trap(around, request, client, entry).await)),
+        Question::None => return Ok(Answer::Nothing),
+        Question::Decided(finding) => return Ok(unless_trapped(around, request, course, finding).await.into()),
+        Question::Trap(client, entry) => return Ok(trap(around, request, course, client, entry).await.into()),
         Question::Suspect(client, signs) => (client, signs),
     };
     let lookups = pool::part(around.deadline);
-    let spf = ask_spf(around, request, signs, lookups).await;
+    let spf = ask_spf(around, request, course, signs, lookups).await;
     let signs = spf.map_or(signs, |spf| signs_with(around, signs, spf));
     let settings = &around.policy.settings.greylist;
     if settings.mode == GreylistMode::Adaptive && signs.score() < settings.threshold {
-        return Ok(Some(unless_trapped(around, request, unsuspicious(signs), spf).await));
+        return Ok(unless_trapped(around, request, course, unsuspicious(signs)).await.into());
     }
     let suspect = Suspect::new(around.policy, request, client, spf);
     if let Plea::Excused(excuse) = suspect.plea(around, client, lookups).await {
-        return Ok(Some(excuse));
+        return Ok(excuse.into());
     }
     match marks::marked(around, request, client).await {
-        Marked::Reply => return Ok(Some(Finding::pass(Reason::Reply))),
-        Marked::Trapped(left) => return Ok(Some(waits(around, request, left, Reason::Trapped))),
+        Marked::Reply => return Ok(Finding::pass(Reason::Reply).into()),
+        Marked::Trapped(left) => return Ok(waits(around, course, left, Reason::Trapped).into()),
         Marked::Not => {}
     }
     if suspect.is_one_too_many(around).await {
-        return Ok(Some(waits(around, request, around.policy.times.delay, Reason::TooManyPending)));
+        return Ok(waits(around, course, around.policy.times.delay, Reason::TooManyPending).into());
     }
     let sighting = suspect.sighting(around).await?;
     suspect.count(around, sighting);
     if let (Sighting::PassedNow { .. }, Some(trust)) = (sighting, around.trust) {
         trust.passed(suspect.trust_keys.clone(), around.policy.times.keep_passed);
     }
-    let found = finding(around, request, sighting).because(suspect.fact(signs));
-    Ok(Some(suspect.explained(found, sighting)))
+    let found = finding(around, course, sighting).because(suspect.fact(signs));
+    Ok(suspect.explained(found, sighting).into())
 }
 
 /// What was found of a client without a sign against it, unless its network is trapped and nothing speaks for it.
-async fn unless_trapped(around: Around<'_>, request: &PolicyRequest<'_>, found: Finding, spf: Option<Spf>) -> Finding {
+async fn unless_trapped(
+    around: Around<'_>,
+    request: &PolicyRequest<'_>,
+    course: &mut Course,
+    found: Finding,
+) -> Finding {
     let Some(client) = request.client_address else { return found };
     if found.reason != Reason::Unsuspicious || around.policy.traps.is_empty() {
         return found;
     }
     match marks::marked(around, request, client).await {
         Marked::Trapped(left) => {
-            let suspect = Suspect::new(around.policy, request, client, spf);
+            let suspect = Suspect::new(around.policy, request, client, course.facts.spf.flatten());
             match suspect.plea(around, client, pool::part(around.deadline)).await {
                 Plea::Excused(_) => found,
-                Plea::Stranger | Plea::CannotTell => waits(around, request, left, Reason::Trapped),
+                Plea::Stranger | Plea::CannotTell => waits(around, course, left, Reason::Trapped),
             }
         }
         Marked::Reply | Marked::Not => found,
@@ -189,9 +170,15 @@ async fn unless_trapped(around: Around<'_>, request: &PolicyRequest<'_>, found: 
 }
 
 /// A client writes to a trap: its network is trapped, unless something speaks for it. When that cannot be told, only this mail waits.
-async fn trap(around: Around<'_>, request: &PolicyRequest<'_>, client: IpAddr, entry: String) -> Finding {
+async fn trap(
+    around: Around<'_>,
+    request: &PolicyRequest<'_>,
+    course: &mut Course,
+    client: IpAddr,
+    entry: String,
+) -> Finding {
     let lookups = pool::part(around.deadline);
-    let spf = ask_spf(around, request, Signs::default(), lookups).await;
+    let spf = ask_spf(around, request, course, Signs::default(), lookups).await;
     let suspect = Suspect::new(around.policy, request, client, spf);
     let spf_failed = spf.is_some_and(|spf| spf.result == SpfResult::Temperror);
     match suspect.plea(around, client, lookups).await {
@@ -200,26 +187,32 @@ async fn trap(around: Around<'_>, request: &PolicyRequest<'_>, client: IpAddr, e
         Plea::Stranger | Plea::CannotTell => {}
     }
     let left = around.policy.settings.greylist.trap_time.as_millis();
-    waits(around, request, left, Reason::Trap).because(entry)
+    waits(around, course, left, Reason::Trap).because(entry)
 }
 
 /// All that the store may be asked about for a request: its triplet under the names of its client, and the keys of trust.
 pub async fn asked(around: Around<'_>, request: &PolicyRequest<'_>) -> (Vec<Triplet>, Vec<String>) {
     let Question::Suspect(client, signs) = question(around.policy, request) else { return Default::default() };
-    let spf = ask_spf(around, request, signs, pool::part(around.deadline)).await;
+    let spf = ask_spf(around, request, &mut Course::default(), signs, pool::part(around.deadline)).await;
     let Suspect { triplet, others, trust_keys } = Suspect::new(around.policy, request, client, spf);
     let other = others.into_iter().map(|client| triplet.from_client(client));
     (other.chain([triplet.clone()]).collect(), trust_keys)
 }
 
 /// SPF, when it makes the key or can tip the scale.
-async fn ask_spf(around: Around<'_>, request: &PolicyRequest<'_>, signs: Signs, until: Instant) -> Option<Spf> {
+async fn ask_spf(
+    around: Around<'_>,
+    request: &PolicyRequest<'_>,
+    course: &mut Course,
+    signs: Signs,
+    until: Instant,
+) -> Option<Spf> {
     let settings = &around.policy.settings.greylist;
     let tips = settings.mode == GreylistMode::Adaptive && signs.score() < settings.threshold;
     if !tips && !settings.key.contains(&KeyKind::Spf) {
         return None;
     }
-    around.pools.spf(request, around.host, until).await
+    pool::spf_of(around, request, course, until).await
 }
 
 fn signs_with(around: Around<'_>, signs: Signs, spf: Spf) -> Signs {
@@ -376,12 +369,12 @@ fn trust_keys(levels: &[TrustLevel], network: &str, sender: &str, spf: Option<&s
 }
 
 /// What follows from what the store knows.
-fn finding(around: Around<'_>, request: &PolicyRequest<'_>, sighting: Sighting) -> Finding {
+fn finding(around: Around<'_>, course: &mut Course, sighting: Sighting) -> Finding {
     match sighting {
         Sighting::Passed => Finding::pass(Reason::GreylistPassed),
-        Sighting::PassedNow { waited } => passed_now(around, request, waited),
-        Sighting::New { left } => waits(around, request, left, Reason::GreylistNew),
-        Sighting::Early { left } => waits(around, request, left, Reason::GreylistEarly),
+        Sighting::PassedNow { waited } => passed_now(around, course, waited),
+        Sighting::New { left } => waits(around, course, left, Reason::GreylistNew),
+        Sighting::Early { left } => waits(around, course, left, Reason::GreylistEarly),
     }
 }
 
@@ -390,10 +383,12 @@ fn learns(around: Around<'_>) -> bool {
 }
 
 /// It must come again; in learn mode that is only written down.
-fn waits(around: Around<'_>, request: &PolicyRequest<'_>, left: i64, reason: Reason) -> Finding {
+fn waits(around: Around<'_>, course: &mut Course, left: i64, reason: Reason) -> Finding {
     if learns(around) {
-        let header = format!("{}: would_defer by {}", around.policy.header_name, around.host);
-        return Finding { verdict: with_header(around, request, header), ..Finding::pass(Reason::WouldDefer) };
+        if around.policy.header.is_some() {
+            course.headers.push(format!("{}: would_defer by {}", around.policy.header_name, around.host));
+        }
+        return Finding::pass(Reason::WouldDefer);
     }
     let text = around.policy.text.fill(values(&around, left));
     let verdict = match around.policy.settings.greylist.action {
@@ -404,24 +399,11 @@ fn waits(around: Around<'_>, request: &PolicyRequest<'_>, left: i64, reason: Rea
 }
 
 /// The first pass. In learn mode nothing was delayed, and no header says that it was.
-fn passed_now(around: Around<'_>, request: &PolicyRequest<'_>, waited: i64) -> Finding {
-    let passed = Finding::pass(Reason::GreylistPassedNow);
-    match &around.policy.header {
-        Some(header) if !learns(around) => {
-            let header = header.fill(values(&around, waited));
-            Finding { verdict: with_header(around, request, header), ..passed }
-        }
-        _ => passed,
+fn passed_now(around: Around<'_>, course: &mut Course, waited: i64) -> Finding {
+    if let Some(header) = around.policy.header.as_ref().filter(|_| !learns(around)) {
+        course.headers.push(header.fill(values(&around, waited)));
     }
-}
-
-/// The header, once per message and only if one is configured.
-fn with_header(around: Around<'_>, request: &PolicyRequest<'_>, header: String) -> Verdict {
-    let wanted = around.policy.header.is_some();
-    match wanted && around.sessions.first_header(&request.instance, request.client_address) {
-        true => Verdict::PassWithHeader(header),
-        false => Verdict::Pass,
-    }
+    Finding::pass(Reason::GreylistPassedNow)
 }
 
 /// Milliseconds as the seconds of a text, rounded up: who comes again after them is not early.

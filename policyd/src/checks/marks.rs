@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use common::mail;
 
-use super::greylist::Around;
+use crate::around::Around;
 use crate::policy::Policy;
 use crate::request::{PolicyRequest, ProtocolState};
 use crate::sender::{self, Step};

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 use super::adaptive;
 use super::dnswl::{self, Dnswl, Listing};
+use crate::around::Around;
+use crate::course::Course;
 use crate::request::PolicyRequest;
 
 /// A kind of identity.
@@ -68,6 +70,21 @@ struct State {
     answers: [HashMap<u64, (Instant, Spf)>; 2],
     failures: u32,
     paused_until: Option<Instant>,
+}
+
+/// What SPF says about the client and the sender's domain, asked at most once a request.
+pub async fn spf_of(
+    around: Around<'_>,
+    request: &PolicyRequest<'_>,
+    course: &mut Course,
+    until: Instant,
+) -> Option<Spf> {
+    if let Some(known) = course.facts.spf {
+        return known;
+    }
+    let spf = around.pools.spf(request, around.host, until).await;
+    course.facts.spf = Some(spf);
+    spf
 }
 
 impl Pools {

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What every check of a request may use. References only: cheap to copy from check to check.
+
+use tokio::time::Instant;
+
+use crate::checks::pool::Pools;
+use crate::pending::Pending;
+use crate::policy::Policy;
+use crate::session::Sessions;
+use crate::store::book::TrustBook;
+use crate::store::marker::Marker;
+use crate::store::queue::GreylistQueue;
+use crate::verdict::DecisionId;
+
+/// What checks need besides the request: the policy in force, and the ways to what is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// The policy in force.
+    pub policy: &'a Policy,
+    /// The way to the store.
+    pub queue: &'a GreylistQueue,
+    /// Who clients are.
+    pub pools: &'a Pools,
+    /// Who is trusted; none where nothing is.
+    pub trust: Option<&'a TrustBook>,
+    /// Whom we wrote to and who wrote to a trap; none where nothing is remembered.
+    pub marker: Option<&'a Marker>,
+    /// How many triplets wait.
+    pub pending: &'a Pending,
+    /// Which messages have their header.
+    pub sessions: &'a Sessions,
+    /// Name of this host.
+    pub host: &'a str,
+    /// Id of this decision.
+    pub id: DecisionId,
+    /// When an answer must be there.
+    pub deadline: Instant,
+}
