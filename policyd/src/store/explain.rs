@@ -11,25 +11,17 @@ use sqlx::{FromRow, Postgres, Sqlite};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Connection;
+use super::batches::{self, CLEAN_BATCH, Rows};
 use super::health::Health;
+use super::{Connection, timely};
 use crate::explain::{Explained, Key};
 
 /// Decisions that may wait to be written.
 const WAITING: usize = 1024;
-/// Decisions in one statement.
-const BATCH: usize = 512;
-/// How long decisions gather before they are written. With [`BATCH`] it also bounds what a flood can cost the database: some 2 500 rows
-/// a second and host, far above what mail brings. The rest is dropped.
-const GATHER: Duration = Duration::from_millis(200);
-/// Time for one statement.
-const STATEMENT_TIME: Duration = Duration::from_secs(6);
 /// From this size on a pool has a connection to spare.
 const SPARE_FROM: u32 = 8;
-/// Pause between two rounds of cleaning, and between two batches of one round.
-const CLEAN_PAUSES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(50));
-/// Expired rows deleted in one transaction.
-const CLEAN_BATCH: i64 = 1000;
+/// Before the first round of cleaning: a daemon that has just started has other work.
+const FIRST_CLEAN: Duration = Duration::from_secs(60);
 
 /// Where decisions are put to be kept.
 #[derive(Debug, Clone)]
@@ -44,7 +36,8 @@ impl Keeper {
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (entrance, waiting) = mpsc::channel(WAITING);
         let writer = Writer { store: store.clone(), health: health.clone(), connection: None };
-        (Self(entrance), writer.run(waiting, stop.clone()))
+        let stop = stop.clone();
+        (Self(entrance), async move { batches::run(writer, waiting, FIRST_CLEAN, &stop).await })
     }
 
     /// True when there is room for one more; else it counts as dropped.
@@ -74,85 +67,41 @@ struct Writer {
     connection: Option<Connection>,
 }
 
-impl Writer {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Explained>, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH);
-        let clean_again = tokio::time::sleep(CLEAN_PAUSES.0);
-        tokio::pin!(clean_again);
-        loop {
-            tokio::select! {
-                taken = waiting.recv_many(&mut batch, BATCH) => {
-                    if taken == 0 {
-                        return;
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(GATHER) => {}
-                        () = stop.cancelled() => {}
-                    }
-                    while batch.len() < BATCH && let Ok(more) = waiting.try_recv() {
-                        batch.push(more);
-                    }
-                    self.write(&mut batch).await;
-                }
-                () = &mut clean_again => {
-                    let pause = self.clean().await;
-                    clean_again.as_mut().reset(tokio::time::Instant::now() + pause);
-                }
-                () = stop.cancelled() => {
-                    // What was decided last is as good a question as any.
-                    while let Ok(more) = waiting.try_recv() {
-                        batch.push(more);
-                    }
-                    return self.write(&mut batch).await;
-                }
-            }
-        }
-    }
+impl Rows for Writer {
+    type Row = Explained;
 
-    async fn write(&mut self, batch: &mut Vec<Explained>) {
-        let decisions = std::mem::take(batch);
-        if decisions.is_empty() {
+    async fn write(&mut self, batch: Vec<Explained>) {
+        let number = batch.len();
+        if number == 0 {
             return;
         }
-        if !self.health.is_up() {
-            self.connection = None;
-            return dropped(decisions.len());
-        }
-        let written = async {
+        let written = timely(async {
             let mut connection = self.connect().await?;
-            write(&mut connection, &decisions).await?;
+            write(&mut connection, &batch).await?;
             Ok(connection)
-        };
-        match tokio::time::timeout(STATEMENT_TIME, written).await {
-            Ok(Ok(connection)) => self.put_back(connection),
-            failed => {
-                let failed: Option<Result<_, StoreError>> = failed.ok();
-                let error =
-                    failed.and_then(Result::err).map_or_else(|| "too slow".to_owned(), |error| error.to_string());
-                tracing::debug!(error, decisions = decisions.len(), "decisions to be explained are lost");
-                dropped(decisions.len());
+        });
+        match written.await {
+            Ok(connection) => self.put_back(connection),
+            Err(error) => {
+                tracing::debug!(%error, decisions = number, "decisions to be explained are lost");
+                dropped(number);
             }
         }
     }
 
-    async fn clean(&mut self) -> Duration {
-        if !self.health.is_up() {
-            return CLEAN_PAUSES.0;
-        }
-        let cleaned = async {
+    async fn clean(&mut self) -> Option<u64> {
+        let cleaned = timely(async {
             let mut connection = self.connect().await?;
             let deleted = clean(&mut connection, CLEAN_BATCH).await?;
-            Ok::<_, StoreError>((connection, deleted))
-        };
-        match tokio::time::timeout(STATEMENT_TIME, cleaned).await {
-            Ok(Ok((connection, deleted))) => {
-                self.put_back(connection);
-                if deleted >= CLEAN_BATCH as u64 { CLEAN_PAUSES.1 } else { CLEAN_PAUSES.0 }
-            }
-            _ => CLEAN_PAUSES.0,
-        }
+            Ok((connection, deleted))
+        });
+        let (connection, deleted) = cleaned.await.ok()?;
+        self.put_back(connection);
+        Some(deleted)
     }
+}
 
+impl Writer {
     /// Keeps a connection for the next batch, which saves making one; not from a small pool, where others need it more.
     fn put_back(&mut self, connection: Connection) {
         if matches!(&self.store, Store::Postgres(pool) if pool.options().get_max_connections() >= SPARE_FROM) {
@@ -162,7 +111,9 @@ impl Writer {
 
     /// The connection at hand, or a new one. It is put back only after it has served.
     async fn connect(&mut self) -> Result<Connection, StoreError> {
-        match self.connection.take() {
+        let connection = self.connection.take();
+        match connection {
+            _ if !self.health.is_up() => Err(StoreError::Unavailable("it counts as down".to_owned())),
             Some(connection) => Ok(connection),
             None => Connection::acquire_losable(&self.store).await,
         }

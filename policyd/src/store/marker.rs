@@ -15,27 +15,18 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Connection;
+use super::batches::{self, CLEAN_BATCH, Rows};
 use super::book::TrustBook;
 use super::health::Health;
 use super::marks::{self, Mark};
+use super::{Connection, timely};
 
 /// Marks that may wait to be written.
 const WAITING: usize = 4096;
-/// Marks in one statement.
-const BATCH: usize = 512;
-/// How long they gather before they are written.
-const GATHER: Duration = Duration::from_millis(200);
-/// Time for one statement.
-const STATEMENT_TIME: Duration = Duration::from_secs(6);
 /// Keys remembered per generation.
 const GENERATION: usize = 16_384;
 /// How long it is remembered what the store knows of a key.
 const KEPT: Duration = Duration::from_secs(60);
-/// Pause between two rounds of cleaning, and between two batches of one round.
-const CLEAN_PAUSES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(50));
-/// Expired rows deleted in one transaction.
-const CLEAN_BATCH: i64 = 1000;
 
 /// What was known of a key, and when.
 #[derive(Debug, Clone, Copy)]
@@ -146,55 +137,15 @@ struct Writer {
     any: Arc<AtomicBool>,
 }
 
-impl Writer {
-    async fn run(self, mut waiting: mpsc::Receiver<Mark>, stop: CancellationToken) {
-        let mut up = self.health.watch();
-        tokio::select! {
-            // The sender lives as long as `self`.
-            _ = up.wait_for(|up| *up) => {}
-            () = stop.cancelled() => return,
-        }
-        let mut batch = Vec::with_capacity(BATCH);
-        let clean_again = tokio::time::sleep(Duration::ZERO);
-        tokio::pin!(clean_again);
-        loop {
-            tokio::select! {
-                taken = waiting.recv_many(&mut batch, BATCH) => {
-                    if taken == 0 {
-                        return;
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(GATHER) => {}
-                        () = stop.cancelled() => {}
-                    }
-                    while batch.len() < BATCH && let Ok(more) = waiting.try_recv() {
-                        batch.push(more);
-                    }
-                    self.write(std::mem::take(&mut batch)).await;
-                }
-                () = &mut clean_again => {
-                    let pause = self.clean().await;
-                    clean_again.as_mut().reset(Instant::now() + pause);
-                }
-                () = stop.cancelled() => {
-                    while let Ok(more) = waiting.try_recv() {
-                        batch.push(more);
-                    }
-                    return self.write(batch).await;
-                }
-            }
-        }
-    }
+impl Rows for Writer {
+    type Row = Mark;
 
-    async fn write(&self, batch: Vec<Mark>) {
+    async fn write(&mut self, batch: Vec<Mark>) {
         let number = batch.len();
         if number == 0 {
             return;
         }
-        let written = timely(async {
-            let mut connection = self.connect().await?;
-            marks::write(&mut connection, batch).await
-        });
+        let written = timely(async { marks::write(&mut self.connect().await?, batch).await });
         match written.await {
             Ok(()) => self.any.store(true, Ordering::Relaxed),
             Err(error) => {
@@ -204,8 +155,8 @@ impl Writer {
         }
     }
 
-    /// Deletes what has expired, and learns whether anything is left.
-    async fn clean(&self) -> Duration {
+    /// Learns whether anything is left, too.
+    async fn clean(&mut self) -> Option<u64> {
         let cleaned = timely(async {
             let mut connection = self.connect().await?;
             let deleted = marks::clean(&mut connection, CLEAN_BATCH).await?;
@@ -214,14 +165,27 @@ impl Writer {
         match cleaned.await {
             Ok((deleted, any)) => {
                 self.any.store(any, Ordering::Relaxed);
-                if deleted >= CLEAN_BATCH as u64 { CLEAN_PAUSES.1 } else { CLEAN_PAUSES.0 }
+                Some(deleted)
             }
             Err(error) => {
                 tracing::debug!(%error, "expired marks could not be deleted");
                 self.any.store(true, Ordering::Relaxed);
-                CLEAN_PAUSES.0
+                None
             }
         }
+    }
+}
+
+impl Writer {
+    async fn run(self, waiting: mpsc::Receiver<Mark>, stop: CancellationToken) {
+        let mut up = self.health.watch();
+        tokio::select! {
+            // The sender lives as long as `self`.
+            _ = up.wait_for(|up| *up) => {}
+            () = stop.cancelled() => return,
+        }
+        // At once: it tells whether anything is marked.
+        batches::run(self, waiting, Duration::ZERO, &stop).await;
     }
 
     /// A connection for this once: marks are rare enough, and a small pool has none to spare.
@@ -230,12 +194,5 @@ impl Writer {
             true => Connection::acquire_losable(&self.store).await,
             false => Err(StoreError::Unavailable("it counts as down".to_owned())),
         }
-    }
-}
-
-async fn timely<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(STATEMENT_TIME, work).await {
-        Ok(done) => done,
-        Err(_) => Err(StoreError::Unavailable(format!("no answer within {} seconds", STATEMENT_TIME.as_secs()))),
     }
 }

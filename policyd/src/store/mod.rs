@@ -4,6 +4,7 @@
 
 pub mod acl;
 pub mod acl_changes;
+mod batches;
 pub mod book;
 pub mod cache;
 pub mod carry;
@@ -20,9 +21,22 @@ pub mod queue;
 pub mod scratch;
 pub mod trust;
 
+use std::time::Duration;
+
 use common::store::{Store, StoreError};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Sqlite};
+
+/// Time for one statement, after which its connection counts as dead.
+const STATEMENT_TIME: Duration = Duration::from_secs(6);
+
+/// Work on the store that must not take longer than [`STATEMENT_TIME`].
+async fn timely<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(STATEMENT_TIME, work).await {
+        Ok(done) => done,
+        Err(_) => Err(StoreError::Unavailable(format!("no answer within {} seconds", STATEMENT_TIME.as_secs()))),
+    }
+}
 
 /// One connection to either database, taken out of the pool for a while.
 #[derive(Debug)]
