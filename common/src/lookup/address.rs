@@ -11,7 +11,8 @@ use crate::mail;
 
 /// A list of envelope addresses. Entries: `user@example.org` (also with `+extension`), `user@` (in any domain), `@example.org` (that
 /// domain only), `example.org` (with its sub-domains), `.example.org` (sub-domains only), `<>` (the null sender), `/regular expression/`.
-/// In a list of senders also `spf:example.org`: senders of this domain, when SPF authorises the client that sends for them.
+/// In a list of senders also `spf:example.org`: senders of this domain, when SPF authorises the client that sends for them. In the lists
+/// of who is greylisted also `*`: everybody.
 #[derive(Debug, Default)]
 pub struct AddressTable {
     lines: Lines,
@@ -21,35 +22,87 @@ pub struct AddressTable {
     domains: Domains,
     /// Domains whose senders are listed only with SPF's word for it.
     authorised: HashMap<Box<str>, u32>,
+    /// Every address.
+    everybody: Option<u32>,
+}
+
+/// How closely an entry names an address: the greater, the closer. An address with its extension, the address, the local part in any
+/// domain, the domain itself, a longer parent domain before a shorter one, a regular expression, everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Closeness(u16);
+
+impl Closeness {
+    const EVERYBODY: Self = Self(0);
+    const PATTERN: Self = Self(1);
+    const LOCAL: Self = Self(u16::MAX - 2);
+    const ADDRESS: Self = Self(u16::MAX - 1);
+    const EXTENDED: Self = Self(u16::MAX);
+
+    /// Of a domain, or of the sub-domains only or the domain only, which is a little closer.
+    fn domain(name: &str, only: bool) -> Self {
+        let length = u16::try_from(name.len()).unwrap_or(u16::MAX).min(0x3fff);
+        Self(2 + 2 * length + u16::from(only))
+    }
 }
 
 impl AddressTable {
     /// Reads the files as one list. Errors name `file:line`.
     pub fn load<F: Clone + Into<ListFile>>(files: &[F]) -> Result<Self, Mistakes> {
-        let table = Self::load_senders(files)?;
+        let table: Self = table::from_files(files.iter().cloned().map(Into::into))?;
         table.misplaced().into_result(table)
     }
 
     /// The same for a list that may have entries `spf:example.org`; who reads it asks [`AddressTable::find_authorised`] too.
     pub fn load_senders<F: Clone + Into<ListFile>>(files: &[F]) -> Result<Self, Mistakes> {
-        table::from_files(files.iter().cloned().map(Into::into))
+        let table: Self = table::from_files(files.iter().cloned().map(Into::into))?;
+        table.misplaced_everybody().into_result(table)
     }
 
     /// Makes a list of entries in our own format that are kept elsewhere; `origin` is what a match names. Wrong entries are left out
     /// and told.
     pub fn from_entries<'a>(origin: &str, entries: impl Iterator<Item = &'a str>) -> (Self, Mistakes) {
-        let (table, mut wrong) = Self::from_sender_entries(origin, entries);
+        let (table, mut wrong) = table::from_entries::<Self>(origin, entries);
         wrong.extend(table.misplaced());
         (table, wrong)
     }
 
     /// The same for a list that may have entries `spf:example.org`.
     pub fn from_sender_entries<'a>(origin: &str, entries: impl Iterator<Item = &'a str>) -> (Self, Mistakes) {
-        table::from_entries(origin, entries)
+        let (table, mut wrong) = table::from_entries::<Self>(origin, entries);
+        wrong.extend(table.misplaced_everybody());
+        (table, wrong)
     }
 
-    /// The entries that only a list of senders can have.
+    /// Reads the files as one list of recipients that may name everybody (`*`); who reads it asks [`AddressTable::find_closest`].
+    pub fn load_recipients<F: Clone + Into<ListFile>>(files: &[F]) -> Result<Self, Mistakes> {
+        let table: Self = table::from_files(files.iter().cloned().map(Into::into))?;
+        table.misplaced_spf().into_result(table)
+    }
+
+    /// The same of entries that are kept elsewhere.
+    pub fn from_recipient_entries<'a>(origin: &str, entries: impl Iterator<Item = &'a str>) -> (Self, Mistakes) {
+        let (table, mut wrong) = table::from_entries::<Self>(origin, entries);
+        wrong.extend(table.misplaced_spf());
+        (table, wrong)
+    }
+
+    /// The entries that this list cannot have.
     fn misplaced(&self) -> Mistakes {
+        let mut mistakes = self.misplaced_spf();
+        mistakes.extend(self.misplaced_everybody());
+        mistakes
+    }
+
+    fn misplaced_everybody(&self) -> Mistakes {
+        let mut mistakes = Mistakes::new();
+        for at in self.everybody.iter().filter_map(|index| self.lines.get(*index)) {
+            let message = "\"*\": only optin and optout can name everybody".to_owned();
+            mistakes.push(Mistake { origin: at.origin, key: String::new(), message });
+        }
+        mistakes
+    }
+
+    fn misplaced_spf(&self) -> Mistakes {
         let mut mistakes = Mistakes::new();
         for at in self.authorised.values().filter_map(|index| self.lines.get(*index)) {
             let message = format!("{:?}: only a whitelist of senders can have entries with spf:", at.entry);
@@ -69,20 +122,37 @@ impl AddressTable {
 
     /// Looks up an envelope address as Postfix gives it (empty for the null sender), in any case.
     pub fn find(&self, address: &str) -> Option<Match<'_>> {
+        self.find_closest(address).map(|(_, found)| found)
+    }
+
+    /// The same, with how closely the entry names the address.
+    pub fn find_closest(&self, address: &str) -> Option<(Closeness, Match<'_>)> {
+        let (closeness, index) = self.closest(address)?;
+        Some((closeness, self.lines.get(index)?))
+    }
+
+    fn closest(&self, address: &str) -> Option<(Closeness, u32)> {
         let lower = address.to_lowercase();
         let (local, domain) = mail::split(&lower);
         let bare = mail::without_extension(local);
-        let index =
-            (self.full.get(lower.as_str()))
-                .or_else(|| {
-                    if bare.len() < local.len() { self.full.get(format!("{bare}@{domain}").as_str()) } else { None }
-                })
-                .or_else(|| self.local.get(local).or_else(|| self.local.get(bare)).filter(|_| !address.is_empty()))
-                .or_else(|| self.domain.get(domain))
-                .copied()
-                .or_else(|| self.domains.find(domain))
-                .or_else(|| self.lines.find_pattern(address))?;
-        self.lines.get(index)
+        let extended = bare.len() < local.len();
+        let whole = if extended { Closeness::EXTENDED } else { Closeness::ADDRESS };
+        let full = self.full.get(lower.as_str()).map(|index| (whole, *index));
+        full.or_else(|| {
+            let index = if extended { self.full.get(format!("{bare}@{domain}").as_str())? } else { return None };
+            Some((Closeness::ADDRESS, *index))
+        })
+        .or_else(|| {
+            let index = self.local.get(local).or_else(|| self.local.get(bare)).filter(|_| !address.is_empty())?;
+            Some((Closeness::LOCAL, *index))
+        })
+        .or_else(|| Some((Closeness::domain(domain, true), *self.domain.get(domain)?)))
+        .or_else(|| {
+            let (index, name, below) = self.domains.find_named(domain)?;
+            Some((Closeness::domain(name, below), index))
+        })
+        .or_else(|| Some((Closeness::PATTERN, self.lines.find_pattern(address)?)))
+        .or_else(|| Some((Closeness::EVERYBODY, self.everybody?)))
     }
 
     /// What was odd in lists of other programs, with file and line; it is in force as it was there.
@@ -116,6 +186,8 @@ pub(super) enum AddressKey {
     Below(String),
     /// Senders of the domain, when SPF authorises their client.
     Authorised(String),
+    /// Every address.
+    Everybody,
 }
 
 impl Table for AddressTable {
@@ -154,6 +226,7 @@ impl Table for AddressTable {
             AddressKey::Domain(name) => insert(&mut self.domains.whole, name, index),
             AddressKey::Below(name) => insert(&mut self.domains.below, name, index),
             AddressKey::Authorised(name) => insert(&mut self.authorised, name, index),
+            AddressKey::Everybody => self.everybody = self.everybody.or(Some(index)),
         }
     }
 
@@ -166,6 +239,9 @@ fn key(entry: &str) -> Result<AddressKey, String> {
     let entry = entry.to_lowercase();
     if entry == "<>" {
         return Ok(AddressKey::Full(String::new()));
+    }
+    if entry == "*" {
+        return Ok(AddressKey::Everybody);
     }
     if let Some(name) = entry.strip_prefix("spf:") {
         return dialect::domain_name(name).map(|name| AddressKey::Authorised(name.to_owned()));

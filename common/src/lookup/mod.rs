@@ -9,7 +9,7 @@ mod client;
 mod dialect;
 mod table;
 
-pub use address::AddressTable;
+pub use address::{AddressTable, Closeness};
 pub use client::ClientTable;
 pub use dialect::{Dialect, ListFile};
 
@@ -189,6 +189,34 @@ mod tests {
             assert!(table.find_authorised(address).is_none(), "{address}");
         }
         assert!(AddressTable::load_senders(&[file("spf:a..b\n").path().to_path_buf()]).is_err());
+    }
+
+    #[test]
+    fn the_closest_entry_is_told_from_wider_ones() {
+        let of = |entry: &str, address: &str| {
+            AddressTable::from_recipient_entries("t", [entry].into_iter()).0.find_closest(address).map(|(how, _)| how)
+        };
+        let closest_first = ["ann+x@a.example.org", "ann@a.example.org", "ann@", "@a.example.org", "a.example.org"];
+        let wider = [".example.org", "example.org", "org", "/ann/", "*"];
+        let ranks: Vec<_> = closest_first.iter().chain(&wider).map(|entry| of(entry, "Ann+x@A.example.org")).collect();
+        assert!(ranks.iter().all(Option::is_some) && ranks.windows(2).all(|pair| pair[0] > pair[1]), "{ranks:?}");
+        assert!(of("*", "").is_some(), "everybody, named or not");
+        for (table, wrong) in [
+            AddressTable::from_entries("t", ["*"].into_iter()),
+            AddressTable::from_sender_entries("t", ["*"].into_iter()),
+            AddressTable::from_recipient_entries("t", ["spf:example.org"].into_iter()),
+        ] {
+            assert_eq!((table.len(), wrong.iter().count()), (1, 1));
+        }
+    }
+
+    #[test]
+    fn clients_may_be_listed_by_a_record_of_spf() {
+        let table = clients("spf:Example.org\n192.0.2.1\nspf:example.org\n").unwrap();
+        let listed: Vec<_> = table.authorised().map(|(domain, at)| (domain.to_owned(), at.entry.to_owned())).collect();
+        assert_eq!(listed, [("example.org".to_owned(), "spf:Example.org".to_owned())]);
+        assert!(table.find("192.0.2.2".parse().ok(), Some("example.org")).is_none());
+        assert!(clients("spf:a..b\n").is_err());
     }
 
     /// The mean time of a look-up, of names and addresses that are in the list and that are not.

@@ -175,16 +175,22 @@ pub(super) struct Domains {
 
 impl Domains {
     pub(super) fn find(&self, name: &str) -> Option<u32> {
+        self.find_named(name).map(|(index, _, _)| index)
+    }
+
+    /// The same, with the name that matched and whether only what is below it does.
+    pub(super) fn find_named<'a>(&self, name: &'a str) -> Option<(u32, &'a str, bool)> {
         let name = name.strip_suffix('.').unwrap_or(name);
         if let Some(index) = self.exact.get(name).or_else(|| self.whole.get(name)) {
-            return Some(*index);
+            return Some((*index, name, false));
         }
         let mut rest = name;
         while let Some((_, parent)) = rest.split_once('.') {
-            if let Some(index) = self.below.get(parent).or_else(|| self.whole.get(parent)) {
-                return Some(*index);
+            match (self.below.get(parent), self.whole.get(parent)) {
+                (Some(index), _) => return Some((*index, parent, true)),
+                (None, Some(index)) => return Some((*index, parent, false)),
+                (None, None) => rest = parent,
             }
-            rest = parent;
         }
         None
     }

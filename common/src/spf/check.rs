@@ -14,16 +14,16 @@ const MAX_LOOKUPS: u32 = 10;
 /// Look-ups of terms that find nothing (section 4.6.4 recommends two).
 const MAX_VOID_LOOKUPS: u32 = 2;
 /// MX hosts of one `mx`, and names of one `ptr` (section 4.6.4).
-const MAX_HOSTS: usize = 10;
+pub(super) const MAX_HOSTS: usize = 10;
 
 /// Ends an evaluation before its terms are through.
-enum Stop {
+pub(super) enum Stop {
     Temporary(String),
     Permanent(String),
 }
 
 /// A record that could be fetched and read, or the result when there is none.
-enum Fetched {
+pub(super) enum Fetched {
     Record(Record),
     None,
 }
@@ -70,7 +70,7 @@ pub async fn check_host(resolver: &Resolver, query: &Query<'_>) -> Outcome {
 }
 
 /// A name of at least two labels that DNS can hold (section 4.3).
-fn is_domain(domain: &str) -> bool {
+pub(super) fn is_domain(domain: &str) -> bool {
     let bare = domain.strip_suffix('.').unwrap_or(domain);
     bare.len() <= 253
         && bare.contains('.')
@@ -78,30 +78,30 @@ fn is_domain(domain: &str) -> bool {
         && !bare.starts_with('[')
 }
 
+/// Sections 4.4 and 4.5: exactly one SPF record, or none.
+pub(super) async fn fetch(resolver: &Resolver, domain: &str) -> Result<Fetched, Stop> {
+    let texts = match resolver.txt(domain).await {
+        Ok(texts) => texts,
+        Err(DnsError::BadName(_)) => return Ok(Fetched::None),
+        Err(error) => return Err(Stop::Temporary(error.to_string())),
+    };
+    let mut records = texts.iter().filter(|text| record::is_spf(text));
+    let Some(text) = records.next() else { return Ok(Fetched::None) };
+    if records.next().is_some() {
+        return Err(Stop::Permanent(format!("{domain} has more than one SPF record")));
+    }
+    record::parse(text).map(Fetched::Record).map_err(|reason| Stop::Permanent(format!("{domain}: {reason}")))
+}
+
 impl<'a> Evaluation<'a> {
     /// The recursion of include and redirect.
     fn domain(&mut self, domain: String) -> Pin<Box<dyn Future<Output = Result<Evaluated, Stop>> + Send + '_>> {
         Box::pin(async move {
-            match self.fetch(&domain).await? {
+            match fetch(self.resolver, &domain).await? {
                 Fetched::Record(record) => self.record(&record, domain).await,
                 Fetched::None => Ok(Evaluated { result: SpfResult::None, mechanism: String::new(), explanation: None }),
             }
         })
-    }
-
-    /// Sections 4.4 and 4.5: exactly one SPF record, or none.
-    async fn fetch(&self, domain: &str) -> Result<Fetched, Stop> {
-        let texts = match self.resolver.txt(domain).await {
-            Ok(texts) => texts,
-            Err(DnsError::BadName(_)) => return Ok(Fetched::None),
-            Err(error) => return Err(Stop::Temporary(error.to_string())),
-        };
-        let mut records = texts.iter().filter(|text| record::is_spf(text));
-        let Some(text) = records.next() else { return Ok(Fetched::None) };
-        if records.next().is_some() {
-            return Err(Stop::Permanent(format!("{domain} has more than one SPF record")));
-        }
-        record::parse(text).map(Fetched::Record).map_err(|reason| Stop::Permanent(format!("{domain}: {reason}")))
     }
 
     async fn record(&mut self, record: &Record, domain: String) -> Result<Evaluated, Stop> {

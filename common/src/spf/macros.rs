@@ -106,6 +106,14 @@ impl MacroString {
         out
     }
 
+    /// Expanded as a domain when nothing in it depends on a client or a sender.
+    pub(super) fn of_domain(&self, domain: &str) -> Option<String> {
+        let fixed = |part: &Part| matches!(part, Part::Literal(_) | Part::Macro { letter: Letter::Domain, .. });
+        let nobody = Query { ip: IpAddr::from([0, 0, 0, 0]), helo: "", sender: "", receiver: "", now: 0 };
+        let values = Values { query: &nobody, domain, validated: "" };
+        self.0.iter().all(fixed).then(|| self.expand_domain(&values))
+    }
+
     /// Expanded as a domain: at most 253 characters, for which labels are dropped from the left (section 7.3).
     pub(super) fn expand_domain(&self, values: &Values<'_>) -> String {
         let full = self.expand(values);

@@ -5,12 +5,14 @@
 //! The caller sets the time limit; every look-up is bounded in number here.
 
 mod check;
+mod expand;
 mod macros;
 mod record;
 
 use std::net::IpAddr;
 
 pub use check::check_host;
+pub use expand::{ExpandError, Senders, expand};
 
 /// The seven results (RFC 7208 section 2.6), in the words of RFC 8601.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
