@@ -2,7 +2,7 @@
 //! What the greylist asks the store besides its triplets: whether a client is trusted, that it has earned a pass, whether a new
 //! triplet is known under another name of its client, and whether one is known at all.
 //!
-//! Questions go to one worker ([`worker`]). Answers about trust are kept in memory for a while, bounded, so that a request costs a
+//! Questions go to one worker. Answers about trust are kept in memory for a while, bounded, so that a request costs a
 //! look-up of its own only when its client has not been seen for a minute. No answer means "not known"; greylisting then
 //! decides as if there were no trust.
 
