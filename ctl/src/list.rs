@@ -20,14 +20,31 @@ use crate::session::{self, Failure, columns, expiry, moment, now, printable, say
 /// Largest file that is imported, in bytes.
 const MAX_INPUT: u64 = 64 * 1024 * 1024;
 
+/// What the lists are for.
+const KINDS: &str = "\
+Lists:
+  client_whitelist     no check of policyd stops these clients
+  client_blacklist     clients that are refused
+  sender_whitelist     senders whose mail is not greylisted
+  sender_blacklist     senders that are refused
+  recipient_whitelist  recipients whose mail is not greylisted
+  recipient_blacklist  recipients that are refused
+  optin, optout        recipients that want to be greylisted, or not; the closest entry counts, * is everybody
+
+Entries of clients: address, network, name with its sub-domains, .name (these only), /regular expression/, spf:domain (the
+addresses that its SPF record lists). Of senders and recipients: user@domain, user@, @domain, domain with its sub-domains,
+.domain (these only), /regular expression/; in sender_whitelist also spf:domain.";
+
 /// What is done with the lists.
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = KINDS)]
 pub(crate) enum Action {
     /// Put entries into a list; of those in it already, comment, author and expiry are changed
+    #[command(after_help = KINDS)]
     Add {
         #[arg(value_parser = list_parser())]
         list: List,
-        /// 192.0.2.1, 192.0.2.0/24, example.org, user@example.org, /regular expression/, ... as in list files
+        /// 192.0.2.1, 192.0.2.0/24, spf:example.org, example.org, user@example.org, /regular expression/, ... as in list files
         #[arg(required = true, value_name = "ENTRY")]
         entries: Vec<String>,
         #[command(flatten)]
@@ -158,6 +175,7 @@ fn checked(list: List, entry: &str) -> Result<String, String> {
     let wrong = match list {
         List::ClientWhitelist | List::ClientBlacklist => ClientTable::from_entries("", alone).1,
         List::SenderWhitelist => AddressTable::from_sender_entries("", alone).1,
+        List::Optin | List::Optout => AddressTable::from_recipient_entries("", alone).1,
         _ => AddressTable::from_entries("", alone).1,
     };
     match wrong.iter().next() {
@@ -307,6 +325,8 @@ mod tests {
         assert_eq!(checked(List::ClientWhitelist, "/^MX/"), Ok("/^MX/".to_owned()));
         assert_eq!(checked(List::SenderBlacklist, "Joe@Example.ORG"), Ok("joe@example.org".to_owned()));
         assert!(checked(List::SenderWhitelist, "spf:example.org").is_ok());
+        assert_eq!(checked(List::ClientBlacklist, "SPF:Example.org"), Ok("spf:example.org".to_owned()));
+        assert!(checked(List::Optout, "*").is_ok());
         for (list, entry) in [
             (List::ClientWhitelist, "joe@example.org"),
             (List::ClientBlacklist, "10.1"),
@@ -314,7 +334,8 @@ mod tests {
             (List::SenderWhitelist, ""),
             (List::RecipientBlacklist, "a#b"),
             (List::SenderBlacklist, "spf:example.org"),
-            (List::ClientWhitelist, "spf:example.org"),
+            (List::RecipientWhitelist, "*"),
+            (List::Optin, "spf:example.org"),
         ] {
             assert!(checked(list, entry).is_err(), "{entry}");
         }

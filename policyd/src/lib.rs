@@ -102,8 +102,9 @@ pub async fn run(
 fn keep_lists(live: &Arc<Live>, store: &Store, decider: &Decider, end: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
     let (health, stored) = (decider.queue().health().clone(), live.current().lists.stored());
-    tasks.spawn(lists::follow(store.clone(), health, stored, end.clone()));
-    tasks.spawn(lists::watch_files(live.clone(), end.clone()));
+    tasks.spawn(lists::follow::follow(store.clone(), health, stored, end.clone()));
+    tasks.spawn(lists::follow::watch_files(live.clone(), end.clone()));
+    tasks.spawn(lists::records::follow(live.clone(), end.clone()));
     tasks.close();
     tasks
 }

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use common::config::{Mistake, Mistakes};
 use common::dns::Resolver;
-use common::lookup::{AddressTable, ClientTable};
 
-use crate::checks::access::Lists;
 use crate::config::Settings;
+use crate::lists::Lists;
 use crate::store::greylist::Times;
 use crate::template::Template;
 
@@ -20,16 +19,8 @@ use crate::template::Template;
 pub struct Policy {
     /// The settings as read.
     pub settings: Settings,
-    /// The access lists.
+    /// The lists in force.
     pub lists: Lists,
-    /// Recipients that alone are greylisted, when there are any.
-    pub optin: AddressTable,
-    /// Recipients that are not greylisted.
-    pub optout: AddressTable,
-    /// Clients that send our mail.
-    pub own: ClientTable,
-    /// Recipients that nobody should write to.
-    pub traps: AddressTable,
     /// Greylist times in milliseconds.
     pub times: Times,
     /// Text for a triplet that must wait.
@@ -43,15 +34,11 @@ pub struct Policy {
 impl Policy {
     /// Loads the lists that the settings name.
     pub fn load(settings: Settings) -> Result<Self, Mistakes> {
-        let lists = Lists::load(&settings.access)?;
+        let lists = Lists::load(&settings)?;
         let greylist = &settings.greylist;
         let header = Some(&greylist.header).filter(|header| !header.is_empty());
         Ok(Self {
             lists,
-            optin: AddressTable::load(&greylist.optin)?,
-            optout: AddressTable::load(&greylist.optout)?,
-            own: ClientTable::load(&greylist.own_networks)?,
-            traps: AddressTable::load(&greylist.traps)?,
             times: Times {
                 delay: greylist.delay.as_millis(),
                 retry_window: greylist.retry_window.as_millis(),
@@ -62,6 +49,11 @@ impl Policy {
             header: header.map(|header| template("greylist.header", header)).transpose()?,
             settings,
         })
+    }
+
+    /// Whether networks may be trapped.
+    pub fn has_traps(&self) -> bool {
+        !self.lists.now().has_none(|tables| &tables.traps)
     }
 }
 

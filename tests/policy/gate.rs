@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::address::Address;
+use common::dns::{Resolver, Zone};
 use common::net::{Listener, Stream};
 use common::store::{Store, StoreSettings};
 use policyd::config::{GreylistMode, OnStoreError, Settings};
@@ -77,7 +78,19 @@ pub struct Gate {
 impl Gate {
     /// Starts it on free ports; the store may be down.
     pub async fn start(settings: Settings) -> Gate {
-        let live = Arc::new(Live::fixed(settings).unwrap());
+        Self::start_live(Live::fixed(settings).unwrap()).await
+    }
+
+    /// The same with the DNS of `zone`; waits until its store answers.
+    pub async fn ready_with(settings: Settings, zone: &str) -> Gate {
+        let resolver = Resolver::Canned(Zone::parse(zone).unwrap());
+        let gate = Self::start_live(Live::fixed(settings).unwrap().with_resolver(resolver)).await;
+        gate.until_ready_says("ready: the store answers").await;
+        gate
+    }
+
+    async fn start_live(live: Live) -> Gate {
+        let live = Arc::new(live);
         let store = Store::open(&live.current().settings.store).await.unwrap();
         let listener = Listener::from(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -19,31 +19,31 @@ const REFUSED: &str = "REJECT 5.7.1 Client host rejected: access denied";
 const SOON: Duration = Duration::from_secs(1);
 
 /// The administrator's command on the store at `url`.
-struct Admin {
+pub struct Admin {
     folder: tempfile::TempDir,
 }
 
 impl Admin {
-    fn new(url: &str) -> Admin {
+    pub fn new(url: &str) -> Admin {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("octroi.toml"), format!("[store]\nurl = \"{url}\"\n")).unwrap();
         Admin { folder }
     }
 
-    fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    async fn run(&self, arguments: &[&str]) -> Output {
+    pub async fn run(&self, arguments: &[&str]) -> Output {
         let mut command = tokio::process::Command::new(binary("octroi").unwrap());
         command.arg("--config").arg(self.folder.path().join("octroi.toml")).args(arguments);
         command.env("SUDO_USER", "ann").output().await.unwrap()
     }
 
     /// Runs it, expects success, and gives what it printed.
-    async fn done(&self, arguments: &[&str]) -> String {
+    pub async fn done(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments).await;
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "octroi {arguments:?}: {told}");

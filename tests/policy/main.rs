@@ -14,6 +14,7 @@ mod gate;
 mod lists;
 mod marks;
 mod memory;
+mod optlists;
 mod pool;
 mod trust;
 mod wire;

@@ -131,6 +131,11 @@ impl AddressTable {
         Some((closeness, self.lines.get(index)?))
     }
 
+    /// The entry that names everybody, whoever it is.
+    pub fn find_everybody(&self) -> Option<(Closeness, Match<'_>)> {
+        Some((Closeness::EVERYBODY, self.lines.get(self.everybody?)?))
+    }
+
     fn closest(&self, address: &str) -> Option<(Closeness, u32)> {
         let lower = address.to_lowercase();
         let (local, domain) = mail::split(&lower);

@@ -13,7 +13,8 @@ use crate::config::Mistakes;
 use crate::mail;
 
 /// A list of clients. Entries: `192.0.2.1`, `192.0.2.0/24`, `192.0.2` (the same /24), `2001:db8::/32`, `example.org` (with its
-/// sub-domains), `.example.org` (sub-domains only), `/regular expression/` (in the name, any case).
+/// sub-domains), `.example.org` (sub-domains only), `/regular expression/` (in the name, any case), `spf:example.org` (the addresses that
+/// this domain's SPF record authorises; who reads the list finds out which these are, see [`ClientTable::authorised`]).
 #[derive(Debug, Default)]
 pub struct ClientTable {
     lines: Lines,
@@ -21,6 +22,8 @@ pub struct ClientTable {
     /// Prefix lengths in use, longest first; IPv4 and IPv6 apart.
     prefixes: [Vec<u8>; 2],
     names: Domains,
+    /// Domains whose SPF records list the clients.
+    authorised: Vec<(Box<str>, u32)>,
 }
 
 impl ClientTable {
@@ -54,6 +57,11 @@ impl ClientTable {
         self.lines.get(by_address.copied().or_else(by_name)?)
     }
 
+    /// The entries `spf:domain`, each with its domain in lower case.
+    pub fn authorised(&self) -> impl Iterator<Item = (&str, Match<'_>)> {
+        self.authorised.iter().filter_map(|(domain, index)| Some((&**domain, self.lines.get(*index)?)))
+    }
+
     /// What was odd in lists of other programs, with file and line; it is in force as it was there.
     pub fn notices(&self) -> &Mistakes {
         &self.lines.notices
@@ -83,6 +91,11 @@ impl Table for ClientTable {
             ClientKey::Domain(name) => insert(&mut self.names.whole, name, index),
             ClientKey::Below(name) => insert(&mut self.names.below, name, index),
             ClientKey::Name(name) => insert(&mut self.names.exact, name, index),
+            ClientKey::Authorised(name) => {
+                if !self.authorised.iter().any(|(known, _)| **known == *name) {
+                    self.authorised.push((name.into(), index));
+                }
+            }
         }
     }
 

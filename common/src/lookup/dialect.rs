@@ -135,6 +135,8 @@ pub(super) enum ClientKey {
     Below(String),
     /// The name only.
     Name(String),
+    /// The clients that a domain's SPF record lists.
+    Authorised(String),
 }
 
 /// The text between the slashes of `/regular expression/`.
@@ -182,8 +184,8 @@ fn own_client(entry: &str) -> Reading<ClientKey> {
     if entry.contains('@') {
         return Reading::Wrong(format!("{entry:?} is a mail address, this is a list of clients"));
     }
-    if entry.starts_with("spf:") {
-        return Reading::Wrong(format!("{entry:?} belongs into a list of senders"));
+    if let Some(name) = entry.strip_prefix("spf:") {
+        return domain_name(&name.to_lowercase()).map(|name| ClientKey::Authorised(name.to_owned())).into();
     }
     if let Ok(ip) = entry.parse::<IpAddr>() {
         return Reading::plain(ClientKey::Network(IpNet::from(ip.to_canonical())));

@@ -210,6 +210,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn clients_may_be_listed_by_a_record_of_spf() {
+        let table = clients("spf:Example.org\n192.0.2.1\nspf:example.org\n").unwrap();
+        let listed: Vec<_> = table.authorised().map(|(domain, at)| (domain.to_owned(), at.entry.to_owned())).collect();
+        assert_eq!(listed, [("example.org".to_owned(), "spf:Example.org".to_owned())]);
+        assert!(table.find("192.0.2.2".parse().ok(), Some("example.org")).is_none());
+        assert!(clients("spf:a..b\n").is_err());
+    }
+
     /// The mean time of a look-up, of names and addresses that are in the list and that are not.
     fn time_of(table: &ClientTable, entries: u32) -> Duration {
         let started = Instant::now();

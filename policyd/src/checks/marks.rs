@@ -45,8 +45,7 @@ pub fn remember_recipient(marker: &Marker, policy: &Policy, request: &PolicyRequ
 
 /// True for mail of a client that has logged in or is listed as one of ours.
 fn is_ours(policy: &Policy, request: &PolicyRequest<'_>) -> bool {
-    !request.sasl_username.is_empty()
-        || policy.own.find(request.client_address, request.client_name.as_deref()).is_some()
+    !request.sasl_username.is_empty() || policy.lists.now().client(|tables| &tables.own_networks, request).is_some()
 }
 
 /// Remembers that the network of a client wrote to a trap.
@@ -63,7 +62,7 @@ pub(super) async fn marked(around: Around<'_>, request: &PolicyRequest<'_>, clie
     let (Some(marker), Some(book)) = (around.marker, around.trust) else { return Marked::Not };
     let remembers = !around.policy.settings.greylist.remember_recipients.0.is_zero();
     let reply = reply_key(&request.recipient, &request.sender).filter(|_| remembers);
-    let trapped = (!around.policy.traps.is_empty()).then(|| trap_key(around.policy, client));
+    let trapped = (around.policy.has_traps()).then(|| trap_key(around.policy, client));
     let keys: Vec<String> = reply.iter().chain(&trapped).cloned().collect();
     let found = marker.marked(book, keys, around.deadline).await;
     let left =

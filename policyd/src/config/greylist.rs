@@ -142,6 +142,11 @@ impl Default for GreylistSettings {
 }
 
 impl GreylistSettings {
+    /// The files of all lists.
+    pub fn files(&self) -> impl Iterator<Item = &ListFile> {
+        self.optin.iter().chain(&self.optout).chain(&self.own_networks).chain(&self.traps)
+    }
+
     pub(super) fn check(&self, source: &Source, mistakes: &mut Mistakes) {
         let mut wrong = |key: &str, message: String| mistakes.push(source.mistake(&format!("greylist.{key}"), message));
         if self.delay.0 < Duration::from_secs(1) {

@@ -9,7 +9,7 @@ use sqlx::{Postgres, Sqlite};
 
 use super::Connection;
 
-/// A list, by the name of its option in `[access]`.
+/// A list, by the name of its option in `[access]` or `[greylist]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum List {
     /// Clients whose mail no check of ours stops.
@@ -24,17 +24,23 @@ pub enum List {
     RecipientWhitelist,
     /// Recipients that are refused.
     RecipientBlacklist,
+    /// Recipients that want to be greylisted.
+    Optin,
+    /// Recipients that do not.
+    Optout,
 }
 
 impl List {
     /// Every list.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::ClientWhitelist,
         Self::ClientBlacklist,
         Self::SenderWhitelist,
         Self::SenderBlacklist,
         Self::RecipientWhitelist,
         Self::RecipientBlacklist,
+        Self::Optin,
+        Self::Optout,
     ];
 
     /// The name, as in the configuration and in the table.
@@ -46,6 +52,8 @@ impl List {
             Self::SenderBlacklist => "sender_blacklist",
             Self::RecipientWhitelist => "recipient_whitelist",
             Self::RecipientBlacklist => "recipient_blacklist",
+            Self::Optin => "optin",
+            Self::Optout => "optout",
         }
     }
 

@@ -80,7 +80,7 @@ async fn unless_trapped(
     found: Finding,
 ) -> Finding {
     let Some(client) = request.client_address else { return found };
-    if found.reason != Reason::Unsuspicious || around.policy.traps.is_empty() {
+    if found.reason != Reason::Unsuspicious || !around.policy.has_traps() {
         return found;
     }
     match marks::marked(around, request, client).await {

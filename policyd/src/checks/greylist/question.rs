@@ -8,6 +8,7 @@ use common::mail;
 
 use crate::checks::adaptive::{self, Signs};
 use crate::config::GreylistMode;
+use crate::lists::Now;
 use crate::policy::Policy;
 use crate::request::{PolicyRequest, ProtocolState};
 use crate::verdict::{Finding, Reason};
@@ -42,15 +43,15 @@ pub fn question(policy: &Policy, request: &PolicyRequest<'_>) -> Question {
         return Question::Decided(Finding::pass(Reason::Authenticated));
     }
     let Some(client) = request.client_address else { return Question::Decided(Finding::pass(Reason::NoClient)) };
-    if let Some(entry) = policy.own.find(Some(client), request.client_name.as_deref()) {
-        let fact = format!("{} ({})", entry.entry, entry.origin);
-        return Question::Decided(Finding::pass(Reason::OwnNetwork).because(fact));
+    let lists = policy.lists.now();
+    if let Some(entry) = lists.client(|tables| &tables.own_networks, request) {
+        return Question::Decided(Finding::pass(Reason::OwnNetwork).because(entry.fact()));
     }
     // Bounces and callbacks do not come here: who forged the address of a trap is not who sends them.
-    if let Some(entry) = policy.traps.find(&request.recipient).filter(|_| !at_data) {
-        return Question::Trap(client, format!("{} ({})", entry.entry, entry.origin));
+    if let Some(entry) = lists.recipient(|tables| &tables.traps, request).filter(|_| !at_data) {
+        return Question::Trap(client, entry.fact());
     }
-    if let Some(exempt) = exempt(policy, &request.recipient) {
+    if let Some(exempt) = exempt(policy, &lists, &request.recipient) {
         return Question::Decided(exempt);
     }
     let signs = match settings.mode {
@@ -70,18 +71,17 @@ pub(super) fn unsuspicious(signs: Signs) -> Finding {
 
 /// Recipients that are not greylisted: role accounts, which RFC 2142 wants reachable, and those that do not want it. A recipient
 /// that Postfix does not name (several at DATA) is none of them, and has not opted in.
-fn exempt(policy: &Policy, recipient: &str) -> Option<Finding> {
+fn exempt(policy: &Policy, lists: &Now<'_>, recipient: &str) -> Option<Finding> {
     let local = mail::without_extension(mail::split(recipient).0);
     if policy.settings.greylist.role_accounts.iter().any(|account| account.eq_ignore_ascii_case(local)) {
         return Some(Finding::pass(Reason::RoleAccount));
     }
-    let known = !recipient.is_empty();
-    if let Some(entry) = policy.optout.find(recipient).filter(|_| known) {
-        let fact = format!("{} ({})", entry.entry, entry.origin);
-        return Some(Finding::pass(Reason::OptedOut).because(fact));
+    match lists.wants_greylist(recipient) {
+        Some((true, _)) => None,
+        Some((false, entry)) => Some(Finding::pass(Reason::OptedOut).because(entry.fact())),
+        None if lists.has_none(|tables| &tables.optin) => None,
+        None => Some(Finding::pass(Reason::OptedOut).because("not in optin")),
     }
-    let opted_in = policy.optin.is_empty() || (known && policy.optin.find(recipient).is_some());
-    (!opted_in).then(|| Finding::pass(Reason::OptedOut).because("not in optin"))
 }
 
 /// Senders of bounces, and of the callbacks by which addresses are verified.
@@ -180,7 +180,9 @@ mod tests {
         settings.greylist.mode = GreylistMode::Strict;
         settings.greylist.optout = list("out", "example.com\nann@example.org\n");
         let policy = Policy::load(settings.clone()).unwrap();
-        let reason = |policy: &Policy, recipient: &str| exempt(policy, recipient).map(|finding| finding.reason);
+        let reason = |policy: &Policy, recipient: &str| {
+            exempt(policy, &policy.lists.now(), recipient).map(|finding| finding.reason)
+        };
         for (recipient, expected) in [
             ("Postmaster@example.org", Some(Reason::RoleAccount)),
             ("abuse+x@example.org", Some(Reason::RoleAccount)),

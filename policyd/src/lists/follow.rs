@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use common::store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::checks::access::{Refreshed, Stored, Tables};
+use super::{Refreshed, Stored, Tables};
 use crate::policy::Live;
 use crate::store::Connection;
 use crate::store::acl::{self, Entry};
@@ -184,7 +184,7 @@ pub async fn watch_files(live: Arc<Live>, stop: CancellationToken) {
         let looked = tokio::task::spawn_blocking(move || {
             let policy = looking.current();
             let mut tried = before;
-            (policy.lists.refresh(&policy.settings.access, &mut tried), tried)
+            (policy.lists.refresh(&policy.settings, &mut tried), tried)
         });
         let Ok((refreshed, now_tried)) = looked.await else { return };
         tried = now_tried;

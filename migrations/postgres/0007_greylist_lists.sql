@@ -1,0 +1,4 @@
+-- Who is greylisted becomes a list like the others. Additive: hosts that do not know these lists yet pass over their entries.
+alter table acl drop constraint acl_list_check;
+alter table acl add constraint acl_list_check check (list in ('client_whitelist', 'client_blacklist', 'sender_whitelist',
+    'sender_blacklist', 'recipient_whitelist', 'recipient_blacklist', 'optin', 'optout'));
