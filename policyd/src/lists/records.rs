@@ -110,7 +110,7 @@ impl Follower {
         let (outcome, trouble) = match expanded {
             Ok(senders) => {
                 let partial =
-                    senders.is_partial().then(|| "some of its terms depend on the client and list nobody here");
+                    senders.is_partial().then_some("some of its terms depend on the client and list nobody here");
                 records.change(|known| drop(known.insert(domain.clone(), Arc::new(senders))));
                 ("good", partial.unwrap_or_default().to_owned())
             }
