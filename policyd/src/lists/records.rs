@@ -2,7 +2,7 @@
 //! The addresses behind the entries `spf:domain` in lists of clients: worked out from the domain's SPF record beforehand, so that a
 //! request costs no look-up, and followed as the record changes.
 //!
-//! Every [`AGAIN`] each record is worked out anew; the resolver keeps answers as long as their TTL says, so that this asks only for what
+//! Every minute each record is worked out anew; the resolver keeps answers as long as their TTL says, so that this asks only for what
 //! may have changed. While DNS does not answer, what was known last stays in force. A domain that has no readable record any more lists
 //! nobody.
 
