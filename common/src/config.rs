@@ -16,8 +16,20 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 11] =
-    ["store", "log", "dns", "policyd", "greylist", "access", "contentd", "antivirus", "banned", "headers", "destiny"];
+pub const SECTIONS: [&str; 12] = [
+    "store",
+    "log",
+    "dns",
+    "policyd",
+    "greylist",
+    "access",
+    "perimeter",
+    "contentd",
+    "antivirus",
+    "banned",
+    "headers",
+    "destiny",
+];
 
 /// All top-level arrays of tables (`[[name]]`) that exist. The entries of all files count, one after the other.
 pub const LISTS: [&str; 0] = [];
@@ -248,8 +260,13 @@ impl Source {
     }
 
     /// The entries of all `[[name]]`, those of `octroi.toml` before those of `conf.d`. Every mistake in them goes to `mistakes`, and an
-    /// entry that has one is left out.
+    /// entry that has one is left out. `name` may be dotted; the environment cannot hold entries.
     pub fn list<T: DeserializeOwned>(&self, name: &'static str, mistakes: &mut Mistakes) -> Vec<Listed<T>> {
+        if let Some((variable, _)) = self.environment.get(name) {
+            let origin = format!("environment {variable}");
+            let message = format!("must be written [[{name}]] in a file, once for each");
+            mistakes.push(Mistake { origin, key: name.to_owned(), message });
+        }
         self.files.iter().flat_map(|file| file.list(name, mistakes)).collect()
     }
 
@@ -358,11 +375,17 @@ impl File {
     /// The entries of `[[name]]` in this file alone.
     fn list<T: DeserializeOwned>(&self, name: &'static str, mistakes: &mut Mistakes) -> Vec<Listed<T>> {
         let (table, _) = DeTable::parse_recoverable(&self.text);
-        let found = table.into_inner().into_iter().find(|(key, _)| key.get_ref() == name);
-        let Some((key, value)) = found else { return Vec::new() };
+        let mut value = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
+        let mut begins = 0;
+        for part in name.split('.') {
+            let DeValue::Table(table) = value.into_inner() else { return Vec::new() };
+            let found = table.into_iter().find(|(key, _)| key.get_ref() == part);
+            let Some((key, inner)) = found else { return Vec::new() };
+            (begins, value) = (key.span().start, inner);
+        }
         let line = |at: usize| line_of(&self.text, at);
         let DeValue::Array(entries) = value.into_inner() else {
-            let origin = format!("{}:{}", self.name, line(key.span().start));
+            let origin = format!("{}:{}", self.name, line(begins));
             let message = format!("must be written [[{name}]], once for each");
             mistakes.push(Mistake { origin, key: name.to_owned(), message });
             return Vec::new();

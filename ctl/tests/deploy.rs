@@ -63,6 +63,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("greylist", &policyd.greylist, &[]);
     same_options("greylist.signs", &policyd.greylist.signs, &[]);
     same_options("access", &policyd.access, &[]);
+    same_options("perimeter", &policyd.perimeter, &[]);
     let contentd = contentd::config::Settings::default();
     same_options("contentd", &contentd.contentd, &[]);
     same_options("antivirus", &contentd.antivirus, &["clamd"]);

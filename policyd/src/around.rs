@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use crate::checks::pool::Pools;
 use crate::pending::Pending;
+use crate::perimeter::Perimeter;
 use crate::policy::Policy;
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
@@ -25,6 +26,8 @@ pub struct Around<'a> {
     pub trust: Option<&'a TrustBook>,
     /// Whom we wrote to and who wrote to a trap; none where nothing is remembered.
     pub marker: Option<&'a Marker>,
+    /// Who asks DNS lists; none where none is asked.
+    pub perimeter: Option<&'a Perimeter>,
     /// How many triplets wait.
     pub pending: &'a Pending,
     /// Which messages have their header.

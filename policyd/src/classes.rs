@@ -8,11 +8,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::around::Around;
 use crate::checks::pool::Pools;
-use crate::checks::{access, greylist, marks};
+use crate::checks::{access, greylist, marks, perimeter};
 use crate::config::{GreylistMode, OnStoreError};
 use crate::course::{Answer, Course};
 use crate::explain;
 use crate::pending::Pending;
+use crate::perimeter::Perimeter;
 use crate::policy::Policy;
 use crate::request::PolicyRequest;
 use crate::session::Sessions;
@@ -29,6 +30,8 @@ use crate::verdict::{DecisionId, Finding, Reason, Verdict, cannot_tell};
 pub enum Check {
     /// Access lists.
     Access,
+    /// DNS lists, HELO, names, SPF: what they weigh together.
+    Perimeter,
     /// Greylisting.
     Greylist,
     /// No check decided.
@@ -37,12 +40,13 @@ pub enum Check {
 
 impl Check {
     /// The order in which checks are asked.
-    const ORDER: [Self; 2] = [Self::Access, Self::Greylist];
+    const ORDER: [Self; 3] = [Self::Access, Self::Perimeter, Self::Greylist];
 
     /// The word for log and trace.
     pub fn word(self) -> &'static str {
         match self {
             Self::Access => "access",
+            Self::Perimeter => "perimeter",
             Self::Greylist => "greylist",
             Self::None => "none",
         }
@@ -76,6 +80,7 @@ pub struct Decider {
     pools: Pools,
     trust: Option<TrustBook>,
     marker: Option<Marker>,
+    perimeter: Option<Perimeter>,
     pending: Pending,
     sessions: Sessions,
     tally: Tally,
@@ -89,7 +94,19 @@ impl Decider {
     pub fn new(queue: GreylistQueue) -> Self {
         let (tally, host) = (Tally::new(), common::mail::hostname());
         let (pools, trust, pending, sessions) = (Pools::default(), None, Pending::default(), Sessions::default());
-        Self { queue, pools, trust, marker: None, pending, sessions, tally, host, ids: Ids::new(), keeper: None }
+        Self {
+            queue,
+            pools,
+            trust,
+            marker: None,
+            perimeter: None,
+            pending,
+            sessions,
+            tally,
+            host,
+            ids: Ids::new(),
+            keeper: None,
+        }
     }
 
     /// The same with a way to find out who clients are, and who is trusted.
@@ -102,6 +119,12 @@ impl Decider {
     #[must_use]
     pub fn remembering(self, marker: Marker) -> Self {
         Self { marker: Some(marker), ..self }
+    }
+
+    /// The same with a way to ask DNS lists.
+    #[must_use]
+    pub fn guarding(self, perimeter: Perimeter) -> Self {
+        Self { perimeter: Some(perimeter), ..self }
     }
 
     /// The same with decisions kept to be explained later.
@@ -136,7 +159,7 @@ impl Decider {
         finding.verdict = self.sessions.with_header(finding.verdict, std::mem::take(&mut course.headers), request);
         let decision = Decision { id, check, finding, took: started.elapsed() };
         self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
-        log(request, &decision);
+        log(request, &decision, course.score);
         self.keep(policy, request, &decision, &course);
         if let Some(marker) = &self.marker {
             marks::remember_recipient(marker, policy, request, &decision.finding.verdict);
@@ -176,6 +199,7 @@ impl Decider {
             pools: &self.pools,
             trust: self.trust.as_ref(),
             marker: self.marker.as_ref(),
+            perimeter: self.perimeter.as_ref(),
             pending: &self.pending,
             sessions: &self.sessions,
             host: &self.host,
@@ -195,6 +219,7 @@ async fn ask_in_order(
     for check in Check::ORDER {
         let answer = match check {
             Check::Access => access::check(around, request, course).await,
+            Check::Perimeter => perimeter::check(around, request, course).await,
             Check::Greylist => greylist::check(around, request, course).await,
             Check::None => Ok(Answer::Nothing),
         };
@@ -242,7 +267,7 @@ fn line(check: Check, found: Option<&Finding>) -> String {
 }
 
 /// The one line per decision; docs/logging.md is the contract.
-fn log(request: &PolicyRequest<'_>, decision: &Decision) {
+fn log(request: &PolicyRequest<'_>, decision: &Decision, score: i32) {
     // Nothing is formatted when nobody listens.
     if !tracing::enabled!(target: "decision", tracing::Level::INFO) {
         return;
@@ -262,6 +287,7 @@ fn log(request: &PolicyRequest<'_>, decision: &Decision) {
         check = decision.check.word(),
         verdict = decision.finding.verdict.word(),
         reason = decision.finding.reason.word(),
+        score,
         fact = decision.finding.fact.as_str(),
         took_us = u64::try_from(decision.took.as_micros()).unwrap_or(u64::MAX),
         "policy"

@@ -3,10 +3,13 @@
 //!
 //! Pure. Look-ups are done by the checks, at most once a request: who needs a fact first puts it here.
 
+use std::sync::Arc;
+
 use common::units::Period;
 
 use crate::checks::pool::Spf;
 use crate::classes::Check;
+use crate::perimeter::Found;
 use crate::verdict::Finding;
 
 /// What a check says.
@@ -52,6 +55,8 @@ pub enum GreylistOrder {
 pub struct Facts {
     /// What SPF says of client and sender; none inside when there is nothing to ask for.
     pub spf: Option<Option<Spf>>,
+    /// What the perimeter has looked up, shared by the requests of a message.
+    pub perimeter: Option<Arc<Found>>,
 }
 
 /// The request's course so far.

@@ -11,6 +11,7 @@ use common::dns::Resolver;
 
 use crate::config::Settings;
 use crate::lists::Lists;
+use crate::perimeter::Plan;
 use crate::store::greylist::Times;
 use crate::template::Template;
 
@@ -21,6 +22,8 @@ pub struct Policy {
     pub settings: Settings,
     /// The lists in force.
     pub lists: Lists,
+    /// The perimeter.
+    pub perimeter: Plan,
     /// Greylist times in milliseconds.
     pub times: Times,
     /// Text for a triplet that must wait.
@@ -39,6 +42,7 @@ impl Policy {
         let header = Some(&greylist.header).filter(|header| !header.is_empty());
         Ok(Self {
             lists,
+            perimeter: Plan::new(&settings.perimeter, &[])?,
             times: Times {
                 delay: greylist.delay.as_millis(),
                 retry_window: greylist.retry_window.as_millis(),
@@ -107,6 +111,7 @@ impl Live {
     pub fn reload(&self) -> Result<Vec<&'static str>, Mistakes> {
         let mut policy = Policy::load((self.read)()?)?;
         policy.lists.share_stored(&self.current().lists);
+        policy.perimeter = Plan::new(&policy.settings.perimeter, &self.current().perimeter.lists.all)?;
         let waiting = self.started.unreloadable(&policy.settings);
         self.current.store(Arc::new(policy));
         Ok(waiting)

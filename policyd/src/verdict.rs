@@ -94,6 +94,14 @@ pub enum Reason {
     OwnNetwork,
     /// Postfix does not know the client's address; there is no triplet without it.
     NoClient,
+    /// The perimeter's score is high enough for a refusal.
+    ScoreTooHigh,
+    /// The perimeter has weighed the client; neither high enough for a refusal nor low enough for a whitelist.
+    Scored,
+    /// The perimeter's score is low enough: it is not greylisted.
+    ScoredGood,
+    /// The perimeter would have refused or greylisted it, and does not enforce it.
+    WouldRefuse,
     /// Greylisting is off.
     GreylistOff,
     /// The null sender (or postmaster) at RCPT: greylisted at DATA, so that callbacks of others work.
@@ -149,6 +157,10 @@ impl Reason {
             Self::Authenticated => "authenticated",
             Self::OwnNetwork => "own_network",
             Self::NoClient => "no_client",
+            Self::ScoreTooHigh => "score_too_high",
+            Self::Scored => "scored",
+            Self::ScoredGood => "scored_good",
+            Self::WouldRefuse => "would_refuse",
             Self::GreylistOff => "greylist_off",
             Self::WaitsForData => "waits_for_data",
             Self::Unsuspicious => "unsuspicious",

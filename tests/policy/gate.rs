@@ -89,6 +89,14 @@ impl Gate {
         gate
     }
 
+    /// The same, and it asks the name servers of its settings.
+    pub async fn with_dns(settings: Settings) -> Gate {
+        let resolver = settings.dns.resolver().unwrap();
+        let gate = Self::start_live(Live::fixed(settings).unwrap().with_resolver(resolver)).await;
+        gate.until_ready_says("ready: the store answers").await;
+        gate
+    }
+
     async fn start_live(live: Live) -> Gate {
         let live = Arc::new(live);
         let store = Store::open(&live.current().settings.store).await.unwrap();

@@ -15,6 +15,7 @@ mod lists;
 mod marks;
 mod memory;
 mod optlists;
+mod perimeter;
 mod pool;
 mod trust;
 mod wire;

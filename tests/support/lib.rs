@@ -10,6 +10,7 @@ pub mod fake_clamd;
 pub mod filter;
 pub mod letters;
 pub mod mailbox;
+pub mod nameserver;
 pub mod nexthop;
 pub mod ports;
 pub mod postfix;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Canned DNS: answers from memory instead of the network, for tests. A zone text has one record a line,
-//! `name TYPE value`, with `#` comments; types A, AAAA, MX (`10 host`), PTR, TXT, CNAME, and TIMEOUT or SERVFAIL without value,
+//! `name TYPE value`, with `#` comments; types A, AAAA, MX (`10 host`), NS, PTR, TXT, CNAME, and TIMEOUT or SERVFAIL without value,
 //! which make every question for the name fail.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Answer, DnsError, Mx};
 
@@ -18,6 +19,8 @@ pub enum Record {
     Aaaa(Ipv6Addr),
     /// Mail exchanger.
     Mx(Mx),
+    /// Name server of a zone.
+    Ns(String),
     /// Host name of an address.
     Ptr(String),
     /// Text, its strings joined.
@@ -31,6 +34,9 @@ pub enum Record {
 /// Names and their records.
 #[derive(Debug, Clone, Default)]
 pub struct Zone(Arc<HashMap<String, Vec<Record>>>);
+
+/// TTL of all canned records.
+pub(super) const TTL: Duration = Duration::from_secs(300);
 
 /// A chain of CNAME records longer than this is taken for a loop.
 const MAX_ALIASES: usize = 8;
@@ -93,6 +99,10 @@ impl Zone {
         self.select(name, |record| if let Record::Mx(mx) = record { Some(mx.clone()) } else { None })
     }
 
+    pub(super) fn ns(&self, name: &str) -> Answer<String> {
+        self.select(name, |record| if let Record::Ns(host) = record { Some(canonical(host)) } else { None })
+    }
+
     pub(super) fn ptr(&self, name: &str) -> Answer<String> {
         self.select(name, |record| if let Record::Ptr(host) = record { Some(canonical(host)) } else { None })
     }
@@ -123,6 +133,7 @@ fn parse_line(line: &str) -> Option<(String, Record)> {
             let (preference, exchange) = value.split_once(char::is_whitespace)?;
             Record::Mx(Mx { preference: preference.parse().ok()?, exchange: canonical(exchange.trim()) })
         }
+        "NS" if !value.is_empty() => Record::Ns(value.to_owned()),
         "PTR" if !value.is_empty() => Record::Ptr(value.to_owned()),
         "CNAME" if !value.is_empty() => Record::Cname(value.to_owned()),
         "TXT" => Record::Txt(value.trim_matches('"').as_bytes().to_vec()),

@@ -17,16 +17,20 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use hickory_resolver::{Resolver, TokioResolver};
 
-use super::{Answer, DnsError};
+use super::{Answer, DnsError, Lasting};
 
 /// How long a question that failed is not asked again.
 const FAILURE_KEPT: Duration = Duration::from_secs(5);
+/// How long "nothing" is kept when the zone does not say.
+const NOTHING_KEPT: Duration = Duration::from_secs(600);
 /// Failures remembered at most; then all are forgotten, which only costs questions.
 const FAILURES_KEPT: usize = 16_384;
 
 /// The resolver of a daemon. Answers are kept as long as their TTL says.
 pub struct Live {
     resolver: TokioResolver,
+    /// The same without a memory, for answers that are kept elsewhere.
+    forgetful: TokioResolver,
     timeout: Duration,
     failures: Mutex<HashMap<u64, Instant>>,
     hasher: RandomState,
@@ -41,25 +45,8 @@ impl std::fmt::Debug for Live {
 impl Live {
     /// Uses `servers`, or those of /etc/resolv.conf when there are none. `cache` is the number of answers kept.
     pub fn new(servers: &[SocketAddr], timeout: Duration, cache: u64) -> Result<Self, String> {
-        let mut builder = if servers.is_empty() {
-            Resolver::builder_tokio().map_err(|error| format!("cannot read /etc/resolv.conf: {error}"))?
-        } else {
-            let servers = servers.iter().map(name_server).collect();
-            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-            Resolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        let options = builder.options_mut();
-        // Two tries within our own limit.
-        options.timeout = timeout / 2;
-        options.attempts = 1;
-        options.cache_size = cache;
-        options.edns0 = true;
-        options.case_randomization = false;
-        options.use_hosts_file = ResolveHosts::Never;
-        options.negative_max_ttl = Some(Duration::from_secs(600));
-        options.positive_max_ttl = Some(Duration::from_secs(86_400));
-        let resolver = builder.build().map_err(|error| error.to_string())?;
-        Ok(Self { resolver, timeout, failures: Mutex::default(), hasher: RandomState::new() })
+        let (resolver, forgetful) = (build(servers, timeout, cache)?, build(servers, timeout, 0)?);
+        Ok(Self { resolver, forgetful, timeout, failures: Mutex::default(), hasher: RandomState::new() })
     }
 
     /// The records of one type, in the order of the answer.
@@ -69,20 +56,47 @@ impl Live {
             metrics::counter!("octroi_dns_lookups_total", "outcome" => "failed_lately").increment(1);
             return Err(DnsError::Temporary(format!("{name} {kind} failed a moment ago")));
         }
+        let answer = self.ask_by(&self.resolver, name, kind, pick).await;
+        if answer.is_err() {
+            self.remember_failure(key);
+        }
+        answer.map(|lasting| lasting.records)
+    }
+
+    /// The same with its TTL. It is asked in any case: neither answers nor failures are remembered.
+    pub(super) async fn ask_lasting<T>(
+        &self,
+        name: &str,
+        kind: RecordType,
+        pick: impl Fn(&RData) -> Option<T>,
+    ) -> Result<Lasting<T>, DnsError> {
+        self.ask_by(&self.forgetful, name, kind, pick).await
+    }
+
+    async fn ask_by<T>(
+        &self,
+        resolver: &TokioResolver,
+        name: &str,
+        kind: RecordType,
+        pick: impl Fn(&RData) -> Option<T>,
+    ) -> Result<Lasting<T>, DnsError> {
         // The final dot keeps the search domains of resolv.conf out of it.
         let full = format!("{}.", name.strip_suffix('.').unwrap_or(name));
-        let (outcome, answer) = match tokio::time::timeout(self.timeout, self.resolver.lookup(full, kind)).await {
-            Ok(Ok(found)) => ("found", Ok(found.answers().iter().filter_map(|record| pick(&record.data)).collect())),
-            Ok(Err(error)) if is_nothing(&error) => ("nothing", Ok(Vec::new())),
-            Ok(Err(error)) => ("error", Err(DnsError::Temporary(format!("{name} {kind}: {error}")))),
+        let (outcome, answer) = match tokio::time::timeout(self.timeout, resolver.lookup(full, kind)).await {
+            Ok(Ok(found)) => {
+                let ttl = found.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
+                let records = found.answers().iter().filter_map(|record| pick(&record.data)).collect();
+                ("found", Ok(Lasting { records, ttl: Duration::from_secs(ttl.into()) }))
+            }
+            Ok(Err(error)) => match nothing_for(&error) {
+                Some(ttl) => ("nothing", Ok(Lasting { records: Vec::new(), ttl })),
+                None => ("error", Err(DnsError::Temporary(format!("{name} {kind}: {error}")))),
+            },
             Err(_) => {
                 ("timeout", Err(DnsError::Temporary(format!("{name} {kind}: no answer within {:?}", self.timeout))))
             }
         };
         metrics::counter!("octroi_dns_lookups_total", "outcome" => outcome).increment(1);
-        if answer.is_err() {
-            self.remember_failure(key);
-        }
         answer
     }
 
@@ -101,6 +115,27 @@ impl Live {
     }
 }
 
+fn build(servers: &[SocketAddr], timeout: Duration, cache: u64) -> Result<TokioResolver, String> {
+    let mut builder = if servers.is_empty() {
+        Resolver::builder_tokio().map_err(|error| format!("cannot read /etc/resolv.conf: {error}"))?
+    } else {
+        let servers = servers.iter().map(name_server).collect();
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        Resolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    let options = builder.options_mut();
+    // Two tries within our own limit.
+    options.timeout = timeout / 2;
+    options.attempts = 1;
+    options.cache_size = cache;
+    options.edns0 = true;
+    options.case_randomization = false;
+    options.use_hosts_file = ResolveHosts::Never;
+    options.negative_max_ttl = Some(Duration::from_secs(600));
+    options.positive_max_ttl = Some(Duration::from_secs(86_400));
+    builder.build().map_err(|error| error.to_string())
+}
+
 /// UDP, and TCP when an answer is truncated.
 fn name_server(address: &SocketAddr) -> NameServerConfig {
     let on_port = |mut connection: ConnectionConfig| {
@@ -110,13 +145,15 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, vec![on_port(ConnectionConfig::udp()), on_port(ConnectionConfig::tcp())])
 }
 
-/// NXDOMAIN, or no record of that type.
-fn is_nothing(error: &NetError) -> bool {
+/// NXDOMAIN, or no record of that type, and for how long.
+fn nothing_for(error: &NetError) -> Option<Duration> {
     match error {
         NetError::Dns(NoAnswer::NoRecordsFound(none)) => {
-            matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError)
+            let nothing = matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError);
+            let ttl = none.negative_ttl.map_or(NOTHING_KEPT, |seconds| Duration::from_secs(seconds.into()));
+            nothing.then_some(ttl)
         }
-        _ => false,
+        _ => None,
     }
 }
 

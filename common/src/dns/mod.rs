@@ -2,8 +2,10 @@
 //! DNS look-ups as the checks need them: TXT, addresses, MX, PTR, by name, with two kinds of trouble told apart. Live answers come
 //! from the host's name servers, canned ones from a zone text, for tests and for `policyd test`.
 
+mod bogus;
 pub mod canned;
 mod live;
+mod reply_mask;
 mod settings;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,8 +14,10 @@ use std::time::Duration;
 
 use hickory_resolver::proto::rr::{RData, RecordType};
 
+pub use bogus::{bogus_network, is_internal};
 pub use canned::Zone;
 use live::Live;
+pub use reply_mask::ReplyMask;
 pub use settings::DnsSettings;
 
 /// Why a look-up gave no answer.
@@ -29,6 +33,15 @@ pub enum DnsError {
 
 /// What a name has of one type. Empty when the name does not exist (NXDOMAIN) or has nothing of that type (NODATA).
 pub type Answer<T> = Result<Vec<T>, DnsError>;
+
+/// What a name has of one type, and for how long that may be remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lasting<T> {
+    /// The records; empty when there are none.
+    pub records: Vec<T>,
+    /// The smallest TTL among them; of "nothing" the TTL that the zone gives to it (RFC 2308 section 5), or ten minutes.
+    pub ttl: Duration,
+}
 
 /// One MX record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +93,18 @@ impl Resolver {
         }
     }
 
+    /// IPv4 addresses with their TTL, for answers that are kept elsewhere: nothing is remembered here, neither answers nor failures.
+    pub async fn a_lasting(&self, name: &str) -> Result<Lasting<Ipv4Addr>, DnsError> {
+        check_name(name)?;
+        match self {
+            Self::Live(live) => {
+                live.ask_lasting(name, RecordType::A, |data| if let RData::A(a) = data { Some(a.0) } else { None })
+                    .await
+            }
+            Self::Canned(zone) => zone.a(name).map(|records| Lasting { records, ttl: canned::TTL }),
+        }
+    }
+
     /// IPv6 addresses.
     pub async fn aaaa(&self, name: &str) -> Answer<Ipv6Addr> {
         check_name(name)?;
@@ -109,6 +134,22 @@ impl Resolver {
         };
         records.sort_by_key(|mx| mx.preference);
         Ok(records)
+    }
+
+    /// Names of the zone's name servers: lower case, without the final dot. Empty for a name that is no zone.
+    pub async fn ns(&self, name: &str) -> Answer<String> {
+        check_name(name)?;
+        match self {
+            Self::Live(live) => {
+                live.ask(
+                    name,
+                    RecordType::NS,
+                    |data| if let RData::NS(ns) = data { Some(live::host(&ns.0)) } else { None },
+                )
+                .await
+            }
+            Self::Canned(zone) => zone.ns(name),
+        }
     }
 
     /// Host names of an address, as its owner claims them: lower case, without the final dot.
@@ -166,9 +207,23 @@ pub fn reverse_name(ip: IpAddr) -> String {
     }
 }
 
+/// The name under which a DNS list has an address (RFC 5782 sections 2.1 and 2.4).
+pub fn list_name(ip: IpAddr, zone: &str) -> String {
+    let reverse = reverse_name(ip);
+    let address = reverse.strip_suffix(".in-addr.arpa").or(reverse.strip_suffix(".ip6.arpa")).unwrap_or(&reverse);
+    format!("{address}.{zone}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn list_names_follow_the_family() {
+        assert_eq!(list_name([192, 0, 2, 7].into(), "bl.test"), "7.2.0.192.bl.test");
+        let v6 = list_name("2001:db8::1".parse().unwrap(), "bl.test");
+        assert!(v6.starts_with("1.0.0.0.") && v6.ends_with(".8.b.d.0.1.0.0.2.bl.test"), "{v6}");
+    }
 
     #[test]
     fn reverse_names_follow_the_family() {

@@ -4,7 +4,9 @@
 
 pub mod access;
 pub mod adaptive;
+pub mod dnsbl;
 pub mod dnswl;
 pub mod greylist;
 pub mod marks;
+pub mod perimeter;
 pub mod pool;

@@ -11,6 +11,9 @@ use common::exit::{self, fail};
 use common::store::StoreError;
 use policyd::checks::pool::Pools;
 use policyd::classes::{Decider, Trace};
+use policyd::dnslist::asker::Asker;
+use policyd::dnslist::self_test;
+use policyd::perimeter::Perimeter;
 use policyd::policy::Policy;
 use policyd::request::PolicyRequest;
 use policyd::store::book::TrustBook;
@@ -51,7 +54,9 @@ pub(crate) async fn run(config: Option<PathBuf>, file: &Path) -> ExitCode {
     let trust = TrustBook::start(scratch.store(), queue.health().clone(), &stop);
     // Without DNS the identities that need none decide, as in the daemon.
     let pools = Pools::new(policy.settings.dns.resolver().ok());
-    let decider = Decider::new(queue).with(pools, trust);
+    let asker = Asker::new(policy.settings.dns.resolver().ok(), None);
+    self_test::test_due(&policy.perimeter.lists.all, &asker).await;
+    let decider = Decider::new(queue).with(pools, trust).guarding(Perimeter::new(asker));
     let decided = decide_all(&input, &policy, &decider, &scratch).await;
     stop.cancel();
     decider.queue().ended().await;

@@ -5,6 +5,7 @@
 
 mod access;
 mod greylist;
+mod perimeter;
 mod policyd;
 
 use common::config::{Mistakes, Source};
@@ -14,6 +15,7 @@ use common::store::StoreSettings;
 
 pub use access::AccessSettings;
 pub use greylist::{GreylistAction, GreylistMode, GreylistSettings, TrustLevel};
+pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSettings, shown};
 pub use policyd::{OnStoreError, PolicydSettings};
 
 /// Everything that policyd reads from the configuration.
@@ -31,6 +33,8 @@ pub struct Settings {
     pub greylist: GreylistSettings,
     /// `[access]`.
     pub access: AccessSettings,
+    /// `[perimeter]`.
+    pub perimeter: PerimeterSettings,
 }
 
 impl Settings {
@@ -44,6 +48,7 @@ impl Settings {
             policyd: source.section("policyd", &mut mistakes),
             greylist: source.section("greylist", &mut mistakes),
             access: source.section("access", &mut mistakes),
+            perimeter: PerimeterSettings::read(source, &mut mistakes),
         };
         if let Err(message) = settings.log.check() {
             mistakes.push(source.mistake("log.level", message));

@@ -28,7 +28,7 @@ use crate::around::Around;
 use crate::config::GreylistMode;
 use crate::course::{Answer, Course, GreylistOrder};
 use crate::request::PolicyRequest;
-use crate::store::greylist::Sighting;
+use crate::store::greylist::{Sighting, Times};
 use crate::store::queue::QueueError;
 use crate::triplet::Triplet;
 use crate::verdict::{Finding, Reason};
@@ -38,7 +38,12 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut
     if course.greylist == GreylistOrder::Skip {
         return Ok(Answer::Nothing);
     }
+    let forced = matches!(course.greylist, GreylistOrder::Force { .. });
     let (client, signs) = match question(around.policy, request) {
+        Question::Decided(finding) if forced && finding.reason == Reason::Unsuspicious => {
+            let Some(client) = request.client_address else { return Ok(finding.into()) };
+            (client, Signs::default())
+        }
         Question::None => return Ok(Answer::Nothing),
         Question::Decided(finding) => return Ok(unless_trapped(around, request, course, finding).await.into()),
         Question::Trap(client, entry) => return Ok(trap(around, request, course, client, entry).await.into()),
@@ -48,7 +53,7 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut
     let spf = ask_spf(around, request, course, signs, lookups).await;
     let signs = spf.map_or(signs, |spf| signs_with(around, signs, spf));
     let settings = &around.policy.settings.greylist;
-    if settings.mode == GreylistMode::Adaptive && signs.score() < settings.threshold {
+    if settings.mode == GreylistMode::Adaptive && signs.score() < settings.threshold && !forced {
         return Ok(unless_trapped(around, request, course, unsuspicious(signs)).await.into());
     }
     let suspect = Suspect::new(around.policy, request, client, spf);
@@ -63,13 +68,21 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut
     if suspect.is_one_too_many(around).await {
         return Ok(waits(around, course, around.policy.times.delay, Reason::TooManyPending).into());
     }
-    let sighting = suspect.sighting(around).await?;
+    let sighting = suspect.sighting(around, times(around, course)).await?;
     suspect.count(around, sighting);
     if let (Sighting::PassedNow { .. }, Some(trust)) = (sighting, around.trust) {
         trust.passed(suspect.trust_keys.clone(), around.policy.times.keep_passed);
     }
     let found = finding(around, course, sighting).because(suspect.fact(signs));
     Ok(suspect.explained(found, sighting).into())
+}
+
+/// The times of this request: a delay that was ordered takes the place of the configured one.
+fn times(around: Around<'_>, course: &Course) -> Times {
+    match &course.greylist {
+        GreylistOrder::Force { delay: Some(delay), .. } => Times { delay: delay.as_millis(), ..around.policy.times },
+        _ => around.policy.times,
+    }
 }
 
 /// What was found of a client without a sign against it, unless its network is trapped and nothing speaks for it.

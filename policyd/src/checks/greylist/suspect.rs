@@ -15,7 +15,7 @@ use crate::checks::pool::{self, Spf};
 use crate::config::{OnStoreError, TrustLevel};
 use crate::policy::Policy;
 use crate::request::PolicyRequest;
-use crate::store::greylist::Sighting;
+use crate::store::greylist::{Sighting, Times};
 use crate::store::queue::QueueError;
 use crate::triplet::{Triplet, bounded};
 use crate::verdict::{Asked, Finding, Reason};
@@ -86,9 +86,9 @@ impl Suspect {
 
     /// What the store knows. A triplet that is new by this name of its client, but known by another, goes on from there: it was
     /// asked about while DNS failed, or comes from a greylister that knew networks only.
-    pub(super) async fn sighting(&self, around: Around<'_>) -> Result<Sighting, QueueError> {
+    pub(super) async fn sighting(&self, around: Around<'_>, times: Times) -> Result<Sighting, QueueError> {
         let alone = around.policy.settings.policyd.on_store_error == OnStoreError::Local;
-        let ask = || around.queue.ask_or_decide(self.triplet.clone(), around.policy.times, around.deadline, alone);
+        let ask = || around.queue.ask_or_decide(self.triplet.clone(), times, around.deadline, alone);
         let sighting = ask().await?;
         match (sighting, around.trust) {
             (Sighting::New { .. }, Some(book)) if !self.others.is_empty() => {
