@@ -15,6 +15,7 @@ mod lists;
 mod marks;
 mod memory;
 mod optlists;
+mod outage;
 mod perimeter;
 mod pool;
 mod trust;
