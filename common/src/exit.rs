@@ -17,6 +17,8 @@ pub const CONFIG: u8 = 78;
 /// Prints `program: error` on standard error, one line per line of the error, and gives the exit status.
 pub fn fail(program: &str, status: u8, error: impl std::fmt::Display) -> ExitCode {
     use std::io::Write;
+    // The last line is the one that says why.
+    crate::record::flush();
     let mut err = std::io::stderr().lock();
     for line in error.to_string().lines() {
         // Standard error may be closed; the exit status still tells.

@@ -49,6 +49,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let _last_lines = common::record::LastLines;
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
