@@ -272,7 +272,7 @@ fn log(request: &PolicyRequest<'_>, decision: &Decision, score: i32) {
     if !tracing::enabled!(target: "decision", tracing::Level::INFO) {
         return;
     }
-    let client = request.client_address.map(|ip| ip.to_string()).unwrap_or_default();
+    let client = request.client_address.map(common::mail::ip_name).unwrap_or_default();
     tracing::info!(
         target: "decision",
         id = decision.id.as_str(),

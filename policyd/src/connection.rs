@@ -4,8 +4,11 @@
 //! Requests that arrive together are answered together with one write. What cannot be read closes the connection without a reply
 //! (SMTPD_POLICY_README, "in case of trouble"). Memory per connection is bounded by one request and one lot of replies.
 
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -174,9 +177,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         if self.replies.is_empty() {
             return Ok(());
         }
-        let patience = self.live.current().settings.policyd.request_timeout.0;
-        let written = tokio::time::timeout(patience, self.stream.write_all(&self.replies)).await;
-        written.map_err(|_| ConnectionError::Unread(patience))??;
+        let mut writing = pin!(self.stream.write_all(&self.replies));
+        // Nearly always there is room at once, and no time limit is needed.
+        let written = poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await;
+        match written {
+            Poll::Ready(written) => written?,
+            Poll::Pending => {
+                let patience = self.live.current().settings.policyd.request_timeout.0;
+                tokio::time::timeout(patience, writing).await.map_err(|_| ConnectionError::Unread(patience))??;
+            }
+        }
         self.replies.clear();
         Ok(())
     }

@@ -75,7 +75,7 @@ pub async fn run(
     // Connections that drain still ask the store, and the health page still tells.
     let end = CancellationToken::new();
     let journal = open_journal(&live.current().settings.policyd);
-    let queue = GreylistQueue::start_with(&store, journal, &end);
+    let queue = GreylistQueue::start_with(&store, journal, live.current().settings.greylist.durable, &end);
     let trust = TrustBook::start(&store, queue.health().clone(), &end);
     let (keeper, keeping) = Keeper::new(&store, queue.health(), &end);
     let (marker, marking) = Marker::new(&store, queue.health(), &end);

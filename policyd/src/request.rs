@@ -155,33 +155,33 @@ impl<'a> PolicyRequest<'a> {
                 b"client_address" => request.client_address = ip(value),
                 b"client_name" => request.client_name = known(value),
                 b"reverse_client_name" => request.reverse_client_name = known(value),
-                b"helo_name" => request.helo_name = String::from_utf8_lossy(value),
-                b"sender" => request.sender = String::from_utf8_lossy(value),
-                b"recipient" => request.recipient = String::from_utf8_lossy(value),
-                b"instance" => request.instance = String::from_utf8_lossy(value),
-                b"queue_id" => request.queue_id = String::from_utf8_lossy(value),
-                b"sasl_username" => request.sasl_username = String::from_utf8_lossy(value),
-                b"sasl_method" => request.sasl_method = String::from_utf8_lossy(value),
-                b"sasl_sender" => request.sasl_sender = String::from_utf8_lossy(value),
-                b"protocol_name" => request.protocol_name = String::from_utf8_lossy(value),
+                b"helo_name" => request.helo_name = text(value),
+                b"sender" => request.sender = text(value),
+                b"recipient" => request.recipient = text(value),
+                b"instance" => request.instance = text(value),
+                b"queue_id" => request.queue_id = text(value),
+                b"sasl_username" => request.sasl_username = text(value),
+                b"sasl_method" => request.sasl_method = text(value),
+                b"sasl_sender" => request.sasl_sender = text(value),
+                b"protocol_name" => request.protocol_name = text(value),
                 b"client_port" => request.client_port = number(value),
                 b"server_address" => request.server_address = ip(value),
                 b"server_port" => request.server_port = number(value),
                 b"size" => request.size = number(value),
                 b"recipient_count" => request.recipient_count = number(value),
-                b"encryption_protocol" => request.encryption_protocol = String::from_utf8_lossy(value),
-                b"encryption_cipher" => request.encryption_cipher = String::from_utf8_lossy(value),
+                b"encryption_protocol" => request.encryption_protocol = text(value),
+                b"encryption_cipher" => request.encryption_cipher = text(value),
                 b"encryption_keysize" => request.encryption_keysize = number(value),
-                b"tls_sni" => request.tls_sni = String::from_utf8_lossy(value),
+                b"tls_sni" => request.tls_sni = text(value),
                 b"ccert_subject" => request.ccert_subject = xtext(value),
                 b"ccert_issuer" => request.ccert_issuer = xtext(value),
-                b"ccert_fingerprint" => request.ccert_fingerprint = String::from_utf8_lossy(value),
-                b"ccert_pubkey_fingerprint" => request.ccert_pubkey_fingerprint = String::from_utf8_lossy(value),
-                b"etrn_domain" => request.etrn_domain = String::from_utf8_lossy(value),
-                b"policy_context" => request.policy_context = String::from_utf8_lossy(value),
+                b"ccert_fingerprint" => request.ccert_fingerprint = text(value),
+                b"ccert_pubkey_fingerprint" => request.ccert_pubkey_fingerprint = text(value),
+                b"etrn_domain" => request.etrn_domain = text(value),
+                b"policy_context" => request.policy_context = text(value),
                 b"stress" => request.stress = value == b"yes",
-                b"mail_version" => request.mail_version = String::from_utf8_lossy(value),
-                b"compatibility_level" => request.compatibility_level = String::from_utf8_lossy(value),
+                b"mail_version" => request.mail_version = text(value),
+                b"compatibility_level" => request.compatibility_level = text(value),
                 _ => {}
             }
         }
@@ -194,9 +194,14 @@ impl<'a> PolicyRequest<'a> {
     }
 }
 
+/// Text; wrong bytes become U+FFFD. Nearly all of it is right, and to see that is cheaper than to look for what is wrong.
+fn text(value: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed)
+}
+
 /// A name, unless it is empty or Postfix' word for "none".
 fn known(value: &[u8]) -> Option<Cow<'_, str>> {
-    (!value.is_empty() && value != b"unknown").then(|| String::from_utf8_lossy(value))
+    (!value.is_empty() && value != b"unknown").then(|| text(value))
 }
 
 /// A number; 0, Postfix' own word for an unknown one, when it is none or too large.

@@ -133,7 +133,7 @@ fn is_random(word: &str) -> bool {
 /// between two of them; none when it is not in there.
 fn without_recipient(local: &str, recipient: &str) -> Option<String> {
     let (user, domain) = mail::split(recipient);
-    if user.is_empty() || domain.is_empty() {
+    if user.is_empty() || domain.is_empty() || local.len() <= domain.len() {
         return None;
     }
     let (at, _) = local.match_indices(domain).find(|(at, _)| ends_here(&local[at + domain.len()..]))?;

@@ -232,6 +232,7 @@ fn base64(bytes: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Kind;
 
     fn whole(load: &Load, number: u64) -> String {
         let mut message = load.head(number);
@@ -289,8 +290,8 @@ mod tests {
         while peers::sunk(port).await.is_err() {
             tokio::task::yield_now().await;
         }
-        let mut subject = Subject { name: "sink", port, process: 0, beside: None, does_nothing: true };
-        let bounds = Bounds { time: Duration::from_secs(60), count: 6 };
+        let mut subject = Subject { name: "sink", port, process: 0, beside: None, kind: Kind::Nothing };
+        let bounds = Bounds { time: Duration::from_secs(60), count: 6, pace: None };
         for load in Load::all() {
             let sample = run(&load, &subject, port, 2, bounds).await.unwrap();
             assert_eq!((sample.latencies.len(), sample.errors), (6, 0), "{:?}", sample.first_error);

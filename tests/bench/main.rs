@@ -2,11 +2,14 @@
 //! `make bench`: policyd and contentd beside servers that do nothing, in one run, in one table.
 //!
 //! Load generators and do-nothing servers are this program; the daemons are the binaries beside it. Everything is on
-//! loopback with private PostgreSQL and clamd. Not a comparison with other products.
+//! loopback with private PostgreSQL and clamd. With `--peers` postgrey and sqlgrey are in the same table.
 
 mod content;
 mod cpu;
+mod expiry;
+mod greylisters;
 mod measure;
+mod names;
 mod peers;
 mod policy;
 mod servers;
@@ -22,7 +25,8 @@ use ::tests::process::Trouble;
 use clap::{Parser, Subcommand, ValueEnum};
 use common::exit;
 
-use crate::measure::{Bounds, Subject, take_turns};
+use crate::measure::{Bounds, Kind, Subject, take_turns};
+use crate::policy::Load;
 use crate::servers::{Field, Rows};
 use crate::table::Report;
 
@@ -42,9 +46,15 @@ struct Arguments {
     /// How often the servers take turns; the table holds medians [default: 3, with --quick 1]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: Option<u8>,
-    /// One part only
+    /// One part only; the first two are the usual ones
     #[arg(long)]
     only: Option<Part>,
+    /// postgrey and sqlgrey as well, in the same table
+    #[arg(long)]
+    peers: bool,
+    /// Only these loads on policyd
+    #[arg(long, value_delimiter = ',')]
+    load: Vec<Load>,
     /// Connections to policyd [default: 1,16,100, with --quick 1,16]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: Vec<u16>,
@@ -57,9 +67,10 @@ struct Arguments {
     /// The do-nothing servers alone: the floor of this machine
     #[arg(long)]
     floor: bool,
-    /// Triplets in the store before policyd starts; a third of them has expired and is deleted meanwhile
-    #[arg(long, default_value_t = 0)]
-    rows: u64,
+    /// Triplets in the store before policyd starts; a third of them has expired and is deleted meanwhile [default: 0; of the part
+    /// expiry 10000000, with --quick 600000]
+    #[arg(long)]
+    rows: Option<u64>,
     /// With --rows: none of them has expired
     #[arg(long, requires = "rows")]
     kept: bool,
@@ -74,6 +85,10 @@ enum Part {
     Policy,
     /// contentd
     Content,
+    /// policyd while a large table is cleaned, beside the same table at rest
+    Expiry,
+    /// What single settings of policyd cost
+    Settings,
 }
 
 /// The do-nothing servers; started by the program itself.
@@ -105,6 +120,9 @@ enum Serve {
     },
 }
 
+/// Requests a second at which policyd keeps every decision that may be asked about.
+const PACE: u32 = 1000;
+
 /// What a run does: the arguments with their defaults.
 #[derive(Debug)]
 struct Plan {
@@ -112,7 +130,9 @@ struct Plan {
     rounds: usize,
     connections: Vec<usize>,
     sessions: Vec<usize>,
+    loads: Vec<Load>,
     daemons: bool,
+    peers: bool,
     rows: Rows,
 }
 
@@ -122,40 +142,79 @@ impl Plan {
             true => (Duration::from_millis(300), 1, &[1, 16]),
             false => (Duration::from_secs(2), 3, &[1, 16, 100]),
         };
+        let rows = match (arguments.only, arguments.quick) {
+            (Some(Part::Expiry), true) => 600_000,
+            (Some(Part::Expiry), false) => 10_000_000,
+            _ => 0,
+        };
+        // One at a time says nothing about cleaning, and there are only ten seconds for all of them before it begins.
+        let connections = if arguments.only == Some(Part::Expiry) { &[16, 100] } else { connections };
         let given = |list: &[u16], default: &[u16]| -> Vec<usize> {
             let list = if list.is_empty() { default } else { list };
             list.iter().map(|&clients| usize::from(clients)).collect()
         };
         Plan {
-            bounds: Bounds { time: arguments.seconds.unwrap_or(time), count: arguments.count },
+            bounds: Bounds { time: arguments.seconds.unwrap_or(time), count: arguments.count, pace: None },
             rounds: usize::from(arguments.rounds.unwrap_or(rounds)),
             connections: given(&arguments.connections, connections),
             sessions: given(&arguments.sessions, &[1, 20]),
+            loads: if arguments.load.is_empty() { Load::COMMON.to_vec() } else { arguments.load.clone() },
             daemons: !arguments.floor,
-            rows: Rows { number: arguments.rows, expired: !arguments.kept },
+            peers: arguments.peers && !arguments.floor,
+            rows: Rows { number: arguments.rows.unwrap_or(rows), expired: !arguments.kept },
         }
     }
 
     async fn policy(&self, report: &mut Report) -> Result<(), Trouble> {
-        let field = Field::policy(self.daemons, self.rows).await?;
+        let field = Field::policy(self.daemons, self.rows, self.peers).await?;
         self.policy_loads(&field, report).await.map_err(|trouble| field.explain(trouble))?;
         field.end()
     }
 
     async fn policy_loads(&self, field: &Field, report: &mut Report) -> Result<(), Trouble> {
         let subjects = field.subjects()?;
-        for subject in subjects.iter().filter(|subject| !subject.does_nothing) {
-            policy::make_known(subject).await?;
+        if self.loads.iter().any(|load| matches!(load, Load::Known | Load::Hot)) {
+            for subject in subjects.iter().filter(|subject| subject.kind != Kind::Nothing) {
+                policy::make_known(subject).await?;
+            }
         }
-        for load in policy::Load::ALL {
+        for &load in &self.loads {
+            let suited: Vec<Subject> = subjects.iter().filter(|subject| load.suits(subject.kind)).cloned().collect();
             for &clients in &self.connections {
-                let run = async |subject: &Subject, bounds| policy::run(load, subject, clients, bounds).await;
-                let rows = take_turns(&subjects, (load.name(), clients), (self.rounds, self.bounds), run).await?;
-                report.rows.extend(rows);
-                progress();
+                self.policy_load(report, &suited, (load, load.name()), clients, self.bounds).await?;
             }
         }
         note_memory(report, "policy", &subjects)
+    }
+
+    async fn policy_load(
+        &self,
+        report: &mut Report,
+        subjects: &[Subject],
+        (load, name): (Load, &str),
+        clients: usize,
+        bounds: Bounds,
+    ) -> Result<(), Trouble> {
+        let run = async |subject: &Subject, bounds| policy::run(load, subject, clients, bounds).await;
+        report.rows.extend(take_turns(subjects, (name, clients), (self.rounds, bounds), run).await?);
+        progress();
+        Ok(())
+    }
+
+    /// First contacts as fast as they are answered, and at a pace at which every one of them is kept to be explained.
+    async fn settings(&self, report: &mut Report) -> Result<(), Trouble> {
+        let names = names::serve().await.map_err(|error| Trouble::new("a name server", error))?;
+        let field = Field::settings(names).await?;
+        let subjects = field.subjects()?;
+        let paced = Bounds { pace: Some(PACE), ..self.bounds };
+        for &clients in &self.connections {
+            self.policy_load(report, &subjects, (Load::New, "first contact"), clients, self.bounds).await?;
+            let name = "first contact, new domain";
+            self.policy_load(report, &subjects, (Load::NewDomain, name), clients, self.bounds).await?;
+            self.policy_load(report, &subjects, (Load::New, "first contact, 1000/s"), clients, paced).await?;
+        }
+        note_memory(report, "policy", &subjects)?;
+        field.end()
     }
 
     async fn content(&self, report: &mut Report) -> Result<(), Trouble> {
@@ -204,11 +263,17 @@ fn seconds(text: &str) -> Result<Duration, String> {
 async fn measure(arguments: &Arguments) -> Result<Report, Trouble> {
     let plan = Plan::new(arguments);
     let mut report = Report::default();
-    if arguments.only != Some(Part::Content) {
-        plan.policy(&mut report).await?;
-    }
-    if arguments.only != Some(Part::Policy) {
-        plan.content(&mut report).await?;
+    let parts = arguments.only.map_or(vec![Part::Policy, Part::Content], |part| vec![part]);
+    for part in parts {
+        match part {
+            Part::Policy => plan.policy(&mut report).await?,
+            Part::Content => plan.content(&mut report).await?,
+            Part::Settings => plan.settings(&mut report).await?,
+            Part::Expiry => {
+                let how_long = (plan.rounds, plan.bounds);
+                expiry::measure(&mut report, plan.rows, &plan.connections, how_long).await?;
+            }
+        }
     }
     Ok(report)
 }

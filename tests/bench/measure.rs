@@ -17,6 +17,17 @@ const MOST_ERRORS: u64 = 100;
 /// The load before each measurement, not counted: caches warm, connections of the pool open.
 const WARM_UP: f64 = 0.15;
 
+/// What a server is, and so what answers are right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It does nothing: the ratios of the others are to this one.
+    Nothing,
+    /// One of our daemons.
+    Ours,
+    /// What others use for the same.
+    Peer,
+}
+
 /// A server under test.
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
@@ -28,8 +39,8 @@ pub(crate) struct Subject {
     pub(crate) process: u32,
     /// The server it leans on (PostgreSQL, clamd): CPU time counted apart.
     pub(crate) beside: Option<u32>,
-    /// It does nothing: the ratios of the others are to this one, and it needs no right answer but its only one.
-    pub(crate) does_nothing: bool,
+    /// What it is.
+    pub(crate) kind: Kind,
 }
 
 /// How long one load goes on: until either bound is met.
@@ -39,12 +50,14 @@ pub(crate) struct Bounds {
     pub(crate) time: Duration,
     /// Requests or messages.
     pub(crate) count: u64,
+    /// At most so many a second, of all clients together; none: as fast as the server answers.
+    pub(crate) pace: Option<u32>,
 }
 
 impl Bounds {
     fn warm_up(self) -> Bounds {
         let count = (self.count / 4).max(1);
-        Bounds { time: self.time.mul_f64(WARM_UP), count }
+        Bounds { time: self.time.mul_f64(WARM_UP), count, ..self }
     }
 }
 
@@ -53,6 +66,8 @@ impl Bounds {
 pub(crate) struct Budget {
     begin: Instant,
     time: Duration,
+    pace: Option<u32>,
+    count: u64,
     left: AtomicU64,
     errors: AtomicU64,
 }
@@ -61,7 +76,8 @@ impl Budget {
     /// Starts the clock.
     pub(crate) fn start(bounds: Bounds) -> Budget {
         let (left, errors) = (AtomicU64::new(bounds.count), AtomicU64::new(0));
-        Budget { begin: Instant::now(), time: bounds.time, left, errors }
+        let Bounds { time, count, pace } = bounds;
+        Budget { begin: Instant::now(), time, pace, count, left, errors }
     }
 
     /// True when one more may be sent; it is then taken from the count.
@@ -69,6 +85,14 @@ impl Budget {
         self.begin.elapsed() < self.time
             && self.errors.load(Ordering::Relaxed) < MOST_ERRORS
             && self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Waits until the next one is due, when there is a pace.
+    async fn due(&self) {
+        let Some(pace) = self.pace else { return };
+        let sent = self.count - self.left.load(Ordering::Relaxed);
+        let due = self.begin + Duration::from_secs_f64(sent as f64 / f64::from(pace));
+        tokio::time::sleep_until(due.into()).await;
     }
 
     /// Time since the start.
@@ -96,6 +120,16 @@ impl Tally {
     /// True when one more is to be sent; its time runs from now.
     pub(crate) fn begin(&mut self) -> bool {
         let go_on = !self.lost && self.budget.take();
+        self.since = Instant::now();
+        go_on
+    }
+
+    /// The same, when the next one is due.
+    pub(crate) async fn begin_at_pace(&mut self) -> bool {
+        let go_on = !self.lost && self.budget.take();
+        if go_on {
+            self.budget.due().await;
+        }
         self.since = Instant::now();
         go_on
     }
@@ -202,7 +236,8 @@ impl Row {
         median(self.rounds.iter().map(figure).collect())
     }
 
-    fn new(subject: &Subject, load: &str, clients: usize) -> Row {
+    /// A row without a round.
+    pub(crate) fn new(subject: &Subject, load: &str, clients: usize) -> Row {
         Row {
             server: subject.name,
             load: load.to_owned(),
@@ -213,6 +248,24 @@ impl Row {
             first_error: None,
             ratios: None,
         }
+    }
+
+    /// Measures once, after a short load that does not count.
+    pub(crate) async fn one_round(
+        &mut self,
+        subject: &Subject,
+        bounds: Bounds,
+        run: &impl AsyncFn(&Subject, Bounds) -> Result<Sample, Trouble>,
+    ) -> Result<(), Trouble> {
+        let place = format!("{}, {}, {} at a time", subject.name, self.load, self.clients);
+        let named = |trouble: Trouble| Trouble::new(&place, trouble);
+        self.note_errors(&run(subject, bounds.warm_up()).await.map_err(named)?);
+        let before = Spent::now(subject).await.map_err(named)?;
+        let sample = run(subject, bounds).await.map_err(named)?;
+        let spent = Spent::now(subject).await.map_err(named)?.since(before);
+        self.note_errors(&sample);
+        self.rounds.push(figures(sample, spent));
+        Ok(())
     }
 
     fn note_errors(&mut self, sample: &Sample) {
@@ -233,20 +286,13 @@ pub(crate) async fn take_turns(
     let mut rows: Vec<Row> = subjects.iter().map(|subject| Row::new(subject, load, clients)).collect();
     for _ in 0..rounds {
         for (subject, row) in subjects.iter().zip(&mut rows) {
-            let named =
-                |trouble: Trouble| Trouble::new(format!("{}, {load}, {clients} at a time", subject.name), trouble);
-            row.note_errors(&run(subject, bounds.warm_up()).await.map_err(named)?);
-            let before = Spent::now(subject).await.map_err(named)?;
-            let sample = run(subject, bounds).await.map_err(named)?;
-            let spent = Spent::now(subject).await.map_err(named)?.since(before);
-            row.note_errors(&sample);
-            row.rounds.push(figures(sample, spent));
+            row.one_round(subject, bounds, &run).await?;
         }
     }
-    let nothing = subjects.iter().position(|subject| subject.does_nothing);
+    let nothing = subjects.iter().position(|subject| subject.kind == Kind::Nothing);
     if let Some(nothing) = nothing.map(|index| rows[index].rounds.clone()) {
         for (subject, row) in subjects.iter().zip(&mut rows) {
-            row.ratios = (!subject.does_nothing).then(|| ratios(&row.rounds, &nothing));
+            row.ratios = (subject.kind != Kind::Nothing).then(|| ratios(&row.rounds, &nothing));
         }
     }
     Ok(rows)
@@ -350,14 +396,25 @@ mod tests {
     #[test]
     fn a_load_ends_at_its_count_and_keeps_its_errors() {
         let wrong = |text: &str| Err(Failure::Wrong(text.to_owned()));
-        let five = Bounds { time: Duration::from_secs(60), count: 5 };
+        let five = Bounds { time: Duration::from_secs(60), count: 5, pace: None };
         let sample = client(five, &[Ok(()), wrong("no"), wrong("never"), Ok(())]);
         assert_eq!((sample.latencies.len(), sample.errors, sample.first_error.as_deref()), (3, 2, Some("no")));
     }
 
+    #[tokio::test]
+    async fn a_pace_holds() {
+        let bounds = Bounds { time: Duration::from_secs(60), count: 100, pace: Some(1000) };
+        let budget = Budget::start(bounds);
+        let mut tally = Tally::new(&Arc::new(budget));
+        for _ in 0..50 {
+            assert!(tally.begin_at_pace().await);
+        }
+        assert!(tally.budget.elapsed() >= Duration::from_millis(50));
+    }
+
     #[test]
     fn a_broken_connection_ends_its_client_and_many_errors_or_time_end_the_load() {
-        let forever = Bounds { time: Duration::from_secs(60), count: u64::MAX };
+        let forever = Bounds { time: Duration::from_secs(60), count: u64::MAX, pace: None };
         let sample = client(forever, &[Ok(()), Err(Failure::Broken("lost".to_owned()))]);
         assert_eq!((sample.latencies.len(), sample.errors), (1, 1));
         let sample = client(forever, &[Err(Failure::Wrong("no".to_owned()))]);

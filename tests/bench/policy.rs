@@ -11,15 +11,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ::tests::process::Trouble;
+use clap::ValueEnum;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::measure::{Bounds, Budget, Failure, Sample, Subject, Tally};
+use crate::measure::{Bounds, Budget, Failure, Kind, Sample, Subject, Tally};
 
 /// Triplets that are made known before anything is measured.
 const KNOWN: u64 = 1000;
+/// Senders' domains, of all loads but one.
+const DOMAINS: u64 = 997;
 /// The clients with this network are whitelisted (RFC 5737, TEST-NET-1).
 pub(crate) const WHITELISTED: &str = "192.0.2.0/24";
 /// The greylist delay the daemons must be set to, the shortest there is.
@@ -32,7 +35,7 @@ const LONGEST_ANSWER: usize = 4096;
 static NEXT: AtomicU64 = AtomicU64::new(KNOWN);
 
 /// What is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Load {
     /// A triplet that has passed before.
     Known,
@@ -42,11 +45,13 @@ pub(crate) enum Load {
     Hot,
     /// A client in the whitelist.
     Whitelisted,
+    /// A triplet nobody has ever seen, and a sender's domain nobody has ever seen either.
+    NewDomain,
 }
 
 impl Load {
-    /// All, in the order of the table.
-    pub(crate) const ALL: [Load; 4] = [Load::Known, Load::Hot, Load::New, Load::Whitelisted];
+    /// Those of the common table, in its order.
+    pub(crate) const COMMON: [Load; 4] = [Load::Known, Load::Hot, Load::New, Load::Whitelisted];
 
     /// What the table calls it.
     pub(crate) fn name(self) -> &'static str {
@@ -55,15 +60,25 @@ impl Load {
             Load::Hot => "one triplet",
             Load::New => "first contact",
             Load::Whitelisted => "whitelisted",
+            Load::NewDomain => "first contact, new domain",
         }
     }
 
-    fn is_right(self, does_nothing: bool, action: &str) -> bool {
-        match self {
-            _ if does_nothing => action == "DUNNO",
-            Load::Known | Load::Hot => action == "DUNNO" || action.starts_with("PREPEND X-Greylist: "),
-            Load::New => action.starts_with("DEFER_IF_PERMIT 4.7.1 Greylisted"),
-            Load::Whitelisted => action == "DUNNO",
+    /// Whether it is a question to such a server: peers have other whitelists.
+    pub(crate) fn suits(self, kind: Kind) -> bool {
+        self != Load::Whitelisted || kind != Kind::Peer
+    }
+
+    fn is_right(self, kind: Kind, action: &str) -> bool {
+        let passes = action == "DUNNO" || action.starts_with("PREPEND X-Greylist: ");
+        match (kind, self) {
+            (Kind::Nothing, _) => action == "DUNNO",
+            (_, Load::Known | Load::Hot) => passes,
+            (Kind::Ours, Load::New | Load::NewDomain) => action.starts_with("DEFER_IF_PERMIT 4.7.1 Greylisted"),
+            (Kind::Peer, Load::New | Load::NewDomain) => {
+                action.get(..16).is_some_and(|verb| verb.eq_ignore_ascii_case("DEFER_IF_PERMIT "))
+            }
+            (_, Load::Whitelisted) => action == "DUNNO",
         }
     }
 
@@ -71,13 +86,20 @@ impl Load {
     fn write(self, number: u64, out: &mut Vec<u8>) {
         out.clear();
         match self {
-            Load::Known => write_request(number, number % KNOWN, spread(number % KNOWN), out),
-            Load::Hot => write_request(number, 0, spread(0), out),
-            Load::New => write_request(number, number, spread(number), out),
-            Load::Whitelisted => write_request(number, number, Ipv4Addr::new(192, 0, 2, (number % 250) as u8 + 1), out),
+            Load::Known => write_request(number, number % KNOWN, DOMAINS, spread(number % KNOWN), out),
+            Load::Hot => write_request(number, 0, DOMAINS, spread(0), out),
+            Load::New => write_request(number, number, DOMAINS, spread(number), out),
+            Load::NewDomain => write_request(number, number, u64::MAX, spread(number), out),
+            Load::Whitelisted => {
+                let client = Ipv4Addr::new(192, 0, 2, (number % 250) as u8 + 1);
+                write_request(number, number, DOMAINS, client, out)
+            }
         }
     }
 }
+
+/// The network of all clients that are not whitelisted.
+pub(crate) const CLIENTS: &str = "10.0.0.0/8";
 
 /// Clients all over a large network, neighbours far apart.
 fn spread(triplet: u64) -> Ipv4Addr {
@@ -85,8 +107,8 @@ fn spread(triplet: u64) -> Ipv4Addr {
     Ipv4Addr::new(10, a, b, c)
 }
 
-fn write_request(number: u64, triplet: u64, client: Ipv4Addr, out: &mut Vec<u8>) {
-    let organisation = triplet % 997;
+fn write_request(number: u64, triplet: u64, domains: u64, client: Ipv4Addr, out: &mut Vec<u8>) {
+    let organisation = triplet % domains;
     let written = write!(
         out,
         "request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\nclient_address={client}\n\
@@ -145,9 +167,9 @@ impl Client {
         Ok(())
     }
 
-    async fn ask_and_judge(&mut self, load: Load, does_nothing: bool) -> Result<(), Failure> {
+    async fn ask_and_judge(&mut self, load: Load, kind: Kind) -> Result<(), Failure> {
         let action = self.ask(load, NEXT.fetch_add(1, Ordering::Relaxed)).await?;
-        if load.is_right(does_nothing, action) {
+        if load.is_right(kind, action) {
             return Ok(());
         }
         Err(Failure::Wrong(format!("answer to a {}: {action}", load.name())))
@@ -164,10 +186,10 @@ pub(crate) async fn run(load: Load, subject: &Subject, clients: usize, bounds: B
     let budget = Arc::new(Budget::start(bounds));
     let mut running = JoinSet::new();
     for mut client in connections {
-        let (mut tally, does_nothing) = (Tally::new(&budget), subject.does_nothing);
+        let (mut tally, kind) = (Tally::new(&budget), subject.kind);
         running.spawn(async move {
-            while tally.begin() {
-                tally.end(client.ask_and_judge(load, does_nothing).await);
+            while tally.begin_at_pace().await {
+                tally.end(client.ask_and_judge(load, kind).await);
             }
             tally.sample
         });
@@ -184,7 +206,7 @@ pub(crate) async fn run(load: Load, subject: &Subject, clients: usize, bounds: B
 pub(crate) async fn make_known(subject: &Subject) -> Result<(), Trouble> {
     let trouble = |why: String| Trouble::new(format!("{}: making triplets known", subject.name), why);
     let mut client = Client::connect(subject.port).await.map_err(|error| trouble(error.to_string()))?;
-    let deadline = Instant::now() + DELAY + PATIENCE;
+    let deadline = Instant::now() + DELAY + 3 * PATIENCE;
     let mut waiting: Vec<u64> = (0..KNOWN).collect();
     let mut instance = 0;
     while !waiting.is_empty() {
@@ -195,8 +217,8 @@ pub(crate) async fn make_known(subject: &Subject) -> Result<(), Trouble> {
             let action = client.ask(Load::Known, instance + triplet).await;
             let action = action.map_err(|failure| trouble(format!("{failure:?}")))?;
             match action {
-                deferral if Load::New.is_right(false, deferral) => deferred.push(triplet),
-                passed if Load::Known.is_right(false, passed) => {}
+                deferral if Load::New.is_right(subject.kind, deferral) => deferred.push(triplet),
+                passed if Load::Known.is_right(subject.kind, passed) => {}
                 other => return Err(trouble(other.to_owned())),
             }
         }
@@ -248,19 +270,23 @@ mod tests {
 
     #[test]
     fn answers_are_judged() {
-        for (load, does_nothing, action, right) in [
-            (Load::New, false, "DEFER_IF_PERMIT 4.7.1 Greylisted, try again in 1s; id X", true),
-            (Load::New, false, "DEFER_IF_PERMIT 4.3.0 store", false),
-            (Load::New, false, "DUNNO", false),
-            (Load::New, true, "DUNNO", true),
-            (Load::Known, false, "DUNNO", true),
-            (Load::Known, false, "PREPEND X-Greylist: delayed 1s by mx.test", true),
-            (Load::Known, false, "DEFER_IF_PERMIT 4.7.1 Greylisted", false),
-            (Load::Known, true, "PREPEND X-Greylist: x", false),
-            (Load::Whitelisted, false, "DUNNO", true),
-            (Load::Whitelisted, false, "OK", false),
+        let (ours, nothing, peer) = (Kind::Ours, Kind::Nothing, Kind::Peer);
+        for (load, kind, action, right) in [
+            (Load::New, ours, "DEFER_IF_PERMIT 4.7.1 Greylisted, try again in 1s; id X", true),
+            (Load::New, ours, "DEFER_IF_PERMIT 4.3.0 store", false),
+            (Load::New, ours, "DUNNO", false),
+            (Load::New, nothing, "DUNNO", true),
+            (Load::Known, ours, "DUNNO", true),
+            (Load::Known, ours, "PREPEND X-Greylist: delayed 1s by mx.test", true),
+            (Load::Known, ours, "DEFER_IF_PERMIT 4.7.1 Greylisted", false),
+            (Load::Known, nothing, "PREPEND X-Greylist: x", false),
+            (Load::Whitelisted, ours, "DUNNO", true),
+            (Load::Whitelisted, ours, "OK", false),
+            (Load::New, peer, "defer_if_permit Greylisted by x", true),
+            (Load::New, peer, "PREPEND X-Greylist: x", false),
+            (Load::Known, peer, "PREPEND X-Greylist: x", true),
         ] {
-            assert_eq!(load.is_right(does_nothing, action), right, "{load:?} {does_nothing} {action}");
+            assert_eq!(load.is_right(kind, action), right, "{load:?} {kind:?} {action}");
         }
     }
 
@@ -271,11 +297,11 @@ mod tests {
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
             tokio::task::yield_now().await;
         }
-        let subject = Subject { name: "dunno", port, process: 0, beside: None, does_nothing: true };
-        let bounds = Bounds { time: Duration::from_secs(60), count: 50 };
+        let subject = Subject { name: "dunno", port, process: 0, beside: None, kind: Kind::Nothing };
+        let bounds = Bounds { time: Duration::from_secs(60), count: 50, pace: None };
         let sample = run(Load::New, &subject, 4, bounds).await.unwrap();
         assert_eq!((sample.latencies.len(), sample.errors), (50, 0));
-        let pretender = Subject { does_nothing: false, ..subject };
+        let pretender = Subject { kind: Kind::Ours, ..subject };
         let sample = run(Load::New, &pretender, 4, bounds).await.unwrap();
         assert_eq!((sample.latencies.len(), sample.errors), (0, 50));
         assert_eq!(sample.first_error.as_deref(), Some("answer to a first contact: DUNNO"));

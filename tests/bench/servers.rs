@@ -2,8 +2,8 @@
 //! The servers of one run: the do-nothing ones (this program again, as a child), our daemons as an administrator runs
 //! them, PostgreSQL and clamd. All on loopback, in one temporary directory; all gone when the value is dropped.
 
-use std::net::{Ipv4Addr, TcpStream};
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::tests::clamd::{Clamd, installed_signatures};
@@ -15,7 +15,8 @@ use common::store::{Store, StoreError, StoreSettings};
 use tempfile::TempDir;
 
 use crate::cpu;
-use crate::measure::Subject;
+use crate::greylisters::Greylisters;
+use crate::measure::{Kind, Subject};
 use crate::policy::{DELAY, WHITELISTED};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,13 +50,13 @@ impl Peer {
 
     fn subject(&self) -> Subject {
         let process = self.process.id();
-        Subject { name: "do-nothing", port: self.port, process, beside: None, does_nothing: true }
+        Subject { name: "do-nothing", port: self.port, process, beside: None, kind: Kind::Nothing }
     }
 }
 
 /// One of our daemons, running.
 #[derive(Debug)]
-struct Tested {
+pub(crate) struct Tested {
     name: &'static str,
     port: u16,
     beside: Option<u32>,
@@ -63,7 +64,8 @@ struct Tested {
 }
 
 impl Tested {
-    fn start(
+    /// Starts a daemon with the configuration that `write` makes from its port and its directory.
+    pub(crate) fn start(
         name: &'static str,
         program: &'static str,
         root: &Path,
@@ -79,13 +81,24 @@ impl Tested {
         Ok(Tested { name, port, beside: None, daemon })
     }
 
-    fn subject(&self) -> Result<Subject, Trouble> {
+    /// What is measured.
+    pub(crate) fn subject(&self) -> Result<Subject, Trouble> {
         let process = self.daemon.id().ok_or_else(|| Trouble::new(self.name, "does not run"))?;
-        Ok(Subject { name: self.name, port: self.port, process, beside: self.beside, does_nothing: false })
+        Ok(Subject { name: self.name, port: self.port, process, beside: self.beside, kind: Kind::Ours })
+    }
+
+    /// Ends and starts it again.
+    pub(crate) fn restart(&mut self) -> Result<(), Trouble> {
+        self.stop()?;
+        self.daemon.start().map_err(|trouble| Trouble::new(self.name, trouble))
     }
 
     /// SIGTERM; a daemon that does not end well by itself is a failure.
-    fn end(mut self) -> Result<(), Trouble> {
+    pub(crate) fn end(mut self) -> Result<(), Trouble> {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Result<(), Trouble> {
         match self.daemon.stop() {
             Some(status) if status.success() => Ok(()),
             Some(status) => {
@@ -107,7 +120,7 @@ pub(crate) struct Rows {
 
 impl Rows {
     /// Makes schema and triplets in the store at `url`.
-    async fn fill(self, url: &str) -> Result<(), Trouble> {
+    pub(crate) async fn fill(self, url: &str) -> Result<(), Trouble> {
         if self.number == 0 {
             return Ok(());
         }
@@ -142,6 +155,7 @@ pub(crate) struct Field {
     peer: Peer,
     sink: Option<Peer>,
     tested: Vec<Tested>,
+    greylisters: Option<Greylisters>,
     // Behind the daemons: fields are dropped in order.
     _cluster: Option<Cluster>,
     _clamd: Option<Clamd>,
@@ -149,8 +163,8 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// The policy servers; without daemons only the do-nothing one.
-    pub(crate) async fn policy(daemons: bool, rows: Rows) -> Result<Field, Trouble> {
+    /// The policy servers, those of others among them when `peers` are wanted; without daemons only the do-nothing one.
+    pub(crate) async fn policy(daemons: bool, rows: Rows, peers: bool) -> Result<Field, Trouble> {
         let directory = temporary()?;
         let root = directory.path();
         let peer = Peer::start(root, "serve-dunno", &[])?;
@@ -159,28 +173,66 @@ impl Field {
                 peer,
                 sink: None,
                 tested: Vec::new(),
+                greylisters: None,
                 _cluster: None,
                 _clamd: None,
                 _directory: directory,
             });
         }
-        let whitelist = root.join("whitelist");
-        std::fs::write(&whitelist, format!("{WHITELISTED}\n"))
-            .map_err(|error| Trouble::new(whitelist.display(), error))?;
-        let file = format!("sqlite:{}", root.join("octroi.db").display());
+        let whitelist = whitelist(root)?;
+        let file = sqlite_of(root, "octroi.db");
         rows.fill(&file).await?;
         let on_sqlite = Tested::start("policyd, SQLite", "policyd", root, |port, _| {
-            policyd_configuration(port, &file, &whitelist)
+            Policyd::at(&file, &whitelist).configuration(port)
         })?;
-        let cluster = Cluster::start();
+        let cluster = Cluster::try_start()?;
         let url = cluster.new_database().await;
         rows.fill(&url).await?;
         let mut on_postgres = Tested::start("policyd, PostgreSQL", "policyd", root, |port, _| {
-            policyd_configuration(port, &url, &whitelist)
+            Policyd::at(&url, &whitelist).configuration(port)
         })?;
-        on_postgres.beside = Some(cpu::our_child("postgres")?);
-        let tested = vec![on_sqlite, on_postgres];
-        Ok(Field { peer, sink: None, tested, _cluster: Some(cluster), _clamd: None, _directory: directory })
+        on_postgres.beside = cluster.id();
+        let greylisters = if peers { Some(Greylisters::start(root).await?) } else { None };
+        Ok(Field {
+            peer,
+            sink: None,
+            tested: vec![on_sqlite, on_postgres],
+            greylisters,
+            _cluster: Some(cluster),
+            _clamd: None,
+            _directory: directory,
+        })
+    }
+
+    /// policyd on PostgreSQL, several times, each with one setting that is not the usual one. `names` is a name server.
+    pub(crate) async fn settings(names: SocketAddr) -> Result<Field, Trouble> {
+        let directory = temporary()?;
+        let root = directory.path();
+        let whitelist = whitelist(root)?;
+        let cluster = Cluster::try_start()?;
+        let mut tested = Vec::new();
+        for (name, greylist, dns) in [
+            ("usual", "", String::new()),
+            ("durable", "durable = true\n", String::new()),
+            ("not explained", "keep_explained = '0s'\n", String::new()),
+            ("key by SPF", "key = ['spf', 'network']\n", format!("[dns]\nservers = ['{names}']\n")),
+        ] {
+            let url = cluster.new_database().await;
+            let policyd = Policyd { greylist, more: &dns, ..Policyd::at(&url, &whitelist) };
+            let mut one = Tested::start(name, "policyd", root, |port, _| policyd.configuration(port))?;
+            one.beside = cluster.id();
+            tested.push(one);
+        }
+        let peer = Peer::start(root, "serve-dunno", &[])?;
+        Ok(Field {
+            peer,
+            sink: None,
+            tested,
+            greylisters: None,
+            _cluster: Some(cluster),
+            _clamd: None,
+            _directory: directory,
+        })
     }
 
     /// The content filters and the sink behind them; without daemons only the do-nothing proxy.
@@ -195,6 +247,7 @@ impl Field {
                 peer,
                 sink: Some(sink),
                 tested: Vec::new(),
+                greylisters: None,
                 _cluster: None,
                 _clamd: None,
                 _directory: directory,
@@ -213,6 +266,7 @@ impl Field {
             peer,
             sink: Some(sink),
             tested: vec![alone, scanning],
+            greylisters: None,
             _cluster: None,
             _clamd: Some(clamd),
             _directory: directory,
@@ -221,7 +275,9 @@ impl Field {
 
     /// All servers under test, the do-nothing one first.
     pub(crate) fn subjects(&self) -> Result<Vec<Subject>, Trouble> {
-        std::iter::once(Ok(self.peer.subject())).chain(self.tested.iter().map(Tested::subject)).collect()
+        let ours = self.tested.iter().map(Tested::subject);
+        let others = self.greylisters.iter().flat_map(Greylisters::subjects).map(Ok);
+        std::iter::once(Ok(self.peer.subject())).chain(ours).chain(others).collect()
     }
 
     /// Port of the next hop; content only.
@@ -250,33 +306,69 @@ impl Field {
     }
 }
 
-fn temporary() -> Result<TempDir, Trouble> {
+/// A folder for everything of a run.
+pub(crate) fn temporary() -> Result<TempDir, Trouble> {
     tempfile::Builder::new()
         .prefix("octroi-bench-")
         .tempdir()
         .map_err(|error| Trouble::new("no temporary directory", error))
 }
 
-fn sqlite_url(directory: &Path) -> String {
-    format!("sqlite:{}", directory.join("octroi.db").display())
+fn sqlite_of(directory: &Path, name: &str) -> String {
+    format!("sqlite:{}", directory.join(name).display())
 }
 
-/// `on_store_error = "defer"`: an answer that did not come from the store shall not look like a right one. The key is the network,
-/// as with other greylisters: no DNS.
-fn policyd_configuration(port: u16, url: &str, whitelist: &Path) -> String {
-    format!(
-        "[store]\nurl = '{url}'\n[policyd]\nlisten = ['127.0.0.1:{port}']\nhttp = ''\non_store_error = 'defer'\njournal_size = '0B'\n\
-         [greylist]\nmode = 'strict'\ndelay = '{}s'\nkey = ['network']\nmax_pending_per_net = 0\n[access]\nclient_whitelist = ['{}']\n",
-        DELAY.as_secs(),
-        whitelist.display(),
-    )
+/// A list of the clients that are whitelisted.
+fn whitelist(root: &Path) -> Result<PathBuf, Trouble> {
+    let file = root.join("whitelist");
+    std::fs::write(&file, format!("{WHITELISTED}\n")).map_err(|error| Trouble::new(file.display(), error))?;
+    Ok(file)
+}
+
+/// What differs between the policyds that are measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policyd<'a> {
+    /// Its store.
+    pub(crate) url: &'a str,
+    /// A list of clients.
+    pub(crate) whitelist: Option<&'a Path>,
+    /// Port of its page of metrics; 0 for none.
+    pub(crate) http: u16,
+    /// More keys of `[greylist]`, a line each; they may name the client's key.
+    pub(crate) greylist: &'a str,
+    /// More sections.
+    pub(crate) more: &'a str,
+}
+
+impl<'a> Policyd<'a> {
+    fn at(url: &'a str, whitelist: &'a Path) -> Policyd<'a> {
+        Policyd { url, whitelist: Some(whitelist), http: 0, greylist: "", more: "" }
+    }
+
+    /// `on_store_error = "defer"`: an answer that did not come from the store shall not look like a right one. The key is the network,
+    /// as with other greylisters: no DNS.
+    pub(crate) fn configuration(&self, port: u16) -> String {
+        let http = if self.http == 0 { String::new() } else { format!("127.0.0.1:{}", self.http) };
+        let key = if self.greylist.contains("key = ") { "" } else { "key = ['network']\n" };
+        let whitelist = self.whitelist.map(|path| format!("[access]\nclient_whitelist = ['{}']\n", path.display()));
+        format!(
+            "[store]\nurl = '{}'\n[policyd]\nlisten = ['127.0.0.1:{port}']\nhttp = '{http}'\non_store_error = 'defer'\n\
+             journal_size = '0B'\n{}{}\
+             [greylist]\nmode = 'strict'\ndelay = '{}s'\n{key}{}max_pending_per_net = 0\n",
+            self.url,
+            whitelist.unwrap_or_default(),
+            self.more,
+            DELAY.as_secs(),
+            self.greylist,
+        )
+    }
 }
 
 fn contentd_configuration(port: u16, next: u16, directory: &Path, clamd: Option<&str>) -> String {
     let mut text = format!(
         "[store]\nurl = '{}'\n[contentd]\nlisten = ['127.0.0.1:{port}']\nhttp = ''\nreinject = '127.0.0.1:{next}'\n\
          hostname = 'filter.test'\n",
-        sqlite_url(directory),
+        sqlite_of(directory, "octroi.db"),
     );
     if let Some(address) = clamd {
         text.push_str(&format!("[antivirus.clamd]\naddress = '{address}'\n"));

@@ -15,6 +15,8 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     /// Memory of each server at the end: part of the run, server.
     pub(crate) memory: Vec<(&'static str, &'static str, Memory)>,
+    /// What follows from the rows, a line each.
+    pub(crate) notes: Vec<String>,
 }
 
 const TITLES: [&str; 12] = [
@@ -76,7 +78,12 @@ impl Report {
         }
         out.push('\n');
         out.push_str(LEGEND);
-        self.write_memory(&mut out);
+        if !self.memory.is_empty() {
+            self.write_memory(&mut out);
+        }
+        for note in &self.notes {
+            out.push_str(&format!("{note}.\n"));
+        }
         out
     }
 
@@ -95,7 +102,8 @@ impl Report {
         let memory = self.memory.iter().map(|(part, server, memory)| {
             json!({"part": part, "server": server, "resident_kib": memory.resident, "peak_kib": memory.peak})
         });
-        json!({"rows": self.rows.iter().map(row_json).collect::<Vec<_>>(), "memory": memory.collect::<Vec<_>>()})
+        json!({"rows": self.rows.iter().map(row_json).collect::<Vec<_>>(), "memory": memory.collect::<Vec<_>>(),
+            "notes": self.notes})
     }
 }
 
@@ -186,7 +194,7 @@ mod tests {
     fn the_table_shows_medians_and_ratios() {
         let memory = Memory { resident: 10240, peak: 20480 };
         let report =
-            Report { rows: vec![row("do-nothing", 0), row("policyd", 0)], memory: vec![("policy", "policyd", memory)] };
+            Report { rows: vec![row("do-nothing", 0), row("policyd", 0)], memory: vec![("policy", "policyd", memory)], notes: vec!["as fast as it gets".to_owned()] };
         let text = report.text();
         let line = text.lines().find(|line| line.contains("  policyd")).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -195,6 +203,7 @@ mod tests {
             ["first", "contact", "16", "policyd", "12346", "0.071", "1.23", "7.26", "-", "2.50", "0.400", "0", "30"]
         );
         assert!(text.contains("policy policyd 10.0 (peak 20.0)"), "{text}");
+        assert!(text.ends_with("\nas fast as it gets.\n"), "{text}");
         assert!(report.is_right() && report.mistakes().is_empty());
         let json = report.json();
         assert_eq!((&json["rows"][1]["cpu_ratio"], &json["rows"][0]["cpu_ratio"]), (&json!(2.5), &Value::Null));
@@ -205,7 +214,7 @@ mod tests {
     fn wrong_answers_and_silence_are_told() {
         let mut silent = row("contentd", 0);
         silent.rounds[1].done = 0;
-        let report = Report { rows: vec![row("policyd", 3), silent], memory: Vec::new() };
+        let report = Report { rows: vec![row("policyd", 3), silent], memory: Vec::new(), notes: Vec::new() };
         assert!(!report.is_right());
         let told = report.mistakes();
         assert_eq!(told[0], "policyd, first contact, 16 at a time: 3 wrong, the first: closed");

@@ -1,95 +1,17 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! A greylister of somebody else in a private folder on a free port, a client of the policy protocol for it, and the commands
-//! around it.
+//! The commands around a greylister of somebody else: the import of what it knows, and questions about what was imported.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::store::{Store, StoreSettings};
 use policyd::store::greylist::{self, Sighting, Times};
 use policyd::triplet::Triplet;
 use tests::daemon::binary;
-use tests::ports::free_port;
-use tests::process::{Account, Process, Signal, Start, await_that, run, tail};
+use tests::process::run;
 
 use crate::gate::{Gate, patient, rcpt, strict};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A running greylister; it ends with this value.
-pub struct Greylister {
-    process: Process,
-    port: u16,
-}
-
-impl Greylister {
-    /// Starts a program as the account that its package made; the arguments are made from the port and that account's names.
-    pub fn start(name: &str, folder: &Path, arguments: impl Fn(u16, &[String; 2]) -> Vec<String>) -> Self {
-        let port = free_port();
-        let (account, names) = account(name);
-        account.own(folder).unwrap();
-        let program = [format!("/usr/sbin/{name}")];
-        let command: Vec<String> = program.into_iter().chain(arguments(port, &names)).collect();
-        let log = folder.join("log");
-        let mut process = Process::start(&Start {
-            name,
-            command: &command,
-            environment: &[],
-            account: Some(account),
-            when_orphaned: "TERM",
-            log: &log,
-        })
-        .unwrap();
-        await_that(&format!("{name} to listen"), PATIENCE, || {
-            assert!(process.ended().is_none(), "{name} ended: {}", tail(&log, 5));
-            Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok())
-        })
-        .unwrap();
-        Self { process, port }
-    }
-
-    /// Asks at RCPT, and gives the action. `more` are further attributes.
-    pub fn ask(&self, client: &str, sender: &str, recipient: &str, more: &str) -> String {
-        let request = format!(
-            "request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\nhelo_name=mx.x.test\nclient_address={client}\n\
-             client_name=unknown\nreverse_client_name=unknown\nsender={sender}\nrecipient={recipient}\ninstance=1.2.3\n{more}\n"
-        );
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut reply = Vec::new();
-        let mut byte = [0];
-        while !reply.ends_with(b"\n\n") {
-            stream.read_exact(&mut byte).unwrap();
-            reply.push(byte[0]);
-        }
-        let reply = String::from_utf8(reply).unwrap();
-        reply.trim_end().strip_prefix("action=").expect("a reply is an action").to_owned()
-    }
-
-    /// Stops it in order, so that all it knows is in its files. Perl heeds a signal only when the call it waits in returns, and one that
-    /// came just before that call is heeded with the next connection; so we knock.
-    pub fn stop(mut self) {
-        self.process.signal(Signal::TERM);
-        await_that("the greylister to end", PATIENCE, || {
-            let _knock = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
-            Ok(self.process.ended())
-        })
-        .unwrap();
-    }
-}
-
-/// The program's own account for root, else ours; with the names of user and group.
-fn account(name: &str) -> (Account, [String; 2]) {
-    if Account::ours().is_root() {
-        return (Account::named(name).unwrap(), [name.to_owned(), name.to_owned()]);
-    }
-    let ours = |flag| run("id", Command::new("id").arg(flag)).unwrap().trim().to_owned();
-    (Account::ours(), [ours("-un"), ours("-gn")])
-}
 
 /// Seconds since 1970.
 pub fn now() -> i64 {

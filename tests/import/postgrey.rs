@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use policyd::store::greylist::Sighting;
+use tests::greylister::Greylister;
 use tests::process::run;
 
-use crate::old::{Greylister, Target, count, now};
+use crate::old::{Target, count, now};
 
 const HOUR: i64 = 3600;
 

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use policyd::store::greylist::Sighting;
 use sqlx::Connection;
+use tests::greylister::Greylister;
 
-use crate::old::{Greylister, Target, count};
+use crate::old::{Target, count};
 
 fn start(folder: &Path) -> Greylister {
     Greylister::start("sqlgrey", folder, |port, [user, group]| {

@@ -58,6 +58,7 @@ contract!(
     a_passed_triplet_is_kept_while_it_is_used,
     a_passed_triplet_is_written_once_an_hour,
     a_batch_answers_every_request,
+    first_tries_wait_for_the_disk_when_told_to,
     parallel_askers_are_told_exactly_once,
     two_hosts_under_load_are_told_exactly_once,
     only_what_has_expired_is_deleted,
@@ -109,6 +110,24 @@ async fn a_passed_triplet_is_written_once_an_hour(url: &str) {
     assert_eq!(seen(&store, 1, passed + HOUR).await, Sighting::Passed);
     assert_eq!(number(&store, "select last_seen from greylist").await, passed + HOUR, "written");
     assert_eq!(number(&store, "select expires from greylist").await, passed + HOUR + 36 * DAY);
+}
+
+async fn first_tries_wait_for_the_disk_when_told_to(url: &str) {
+    let store = store(url).await;
+    for (durable, postgres, sqlite) in [(false, "off", 1), (true, "on", 2)] {
+        match Connection::acquire_for_triplets(&store, durable).await.unwrap() {
+            Connection::Postgres(mut connection) => {
+                let commit: String =
+                    sqlx::query_scalar("show synchronous_commit").fetch_one(&mut *connection).await.unwrap();
+                assert_eq!(commit, postgres);
+            }
+            Connection::Sqlite(mut connection) => {
+                let synchronous: i64 =
+                    sqlx::query_scalar("pragma synchronous").fetch_one(&mut *connection).await.unwrap();
+                assert_eq!(synchronous, sqlite);
+            }
+        }
+    }
 }
 
 async fn a_batch_answers_every_request(url: &str) {

@@ -8,6 +8,7 @@ pub mod clamd;
 pub mod daemon;
 pub mod fake_clamd;
 pub mod filter;
+pub mod greylister;
 pub mod letters;
 pub mod mailbox;
 pub mod nameserver;

@@ -47,7 +47,8 @@ impl Cluster {
         })
     }
 
-    fn try_start() -> Result<Cluster, Trouble> {
+    /// The same with an error instead of a panic.
+    pub fn try_start() -> Result<Cluster, Trouble> {
         let binaries = newest_binaries()?;
         // The server refuses to run as root.
         let account = if Account::ours().is_root() { Account::named("postgres")? } else { Account::ours() };
@@ -106,6 +107,16 @@ impl Cluster {
     /// Starts it again after [`Cluster::stop`]; ready at return.
     pub fn start_again(&self) {
         self.launch().unwrap_or_else(|trouble| panic!("PostgreSQL: {trouble}"));
+    }
+
+    /// The postmaster's process; none when it is stopped.
+    pub fn id(&self) -> Option<u32> {
+        self.server().as_ref().map(Process::id)
+    }
+
+    /// The directory of its socket. Only the account that it runs as can enter: that of postgres for root, else ours.
+    pub fn socket_directory(&self) -> &Path {
+        self.root.path()
     }
 
     /// The server's log, for a test that wants to see that nothing was complained about.

@@ -194,7 +194,7 @@ pub fn identities(
         KeyKind::Network => None,
     };
     let mut names: Vec<String> = kinds.iter().filter_map(known).collect();
-    names.push(mail::network(client, prefixes.0, prefixes.1).to_string());
+    names.push(mail::network_name(client, prefixes.0, prefixes.1));
     names
 }
 

@@ -79,6 +79,8 @@ pub struct GreylistSettings {
     pub trust_after: u32,
     /// For what trust is earned and given.
     pub trust: Vec<TrustLevel>,
+    /// A first try is on disk before it is answered; else a crash of the database may lose those of the last moment.
+    pub durable: bool,
     /// New triplets of one network that may wait while none of them has come again; more are not recorded. 0 for no limit.
     pub max_pending_per_net: u32,
     /// DNS whitelists whose clients are not greylisted.
@@ -122,6 +124,7 @@ impl Default for GreylistSettings {
             normalize: Step::ALL.to_vec(),
             trust_after: 5,
             trust: vec![TrustLevel::Network, TrustLevel::Spf],
+            durable: false,
             max_pending_per_net: 50,
             dnswl: Vec::new(),
             own_networks: Vec::new(),

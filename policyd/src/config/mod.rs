@@ -70,6 +70,7 @@ impl Settings {
             ("policyd.drain", old.drain != now.drain),
             ("policyd.journal", old.journal != now.journal),
             ("policyd.journal_size", old.journal_size != now.journal_size),
+            ("greylist.durable", self.greylist.durable != new.greylist.durable),
             ("store", self.store != new.store),
             ("log", self.log != new.log),
             ("dns", self.dns != new.dns),

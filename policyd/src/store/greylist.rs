@@ -6,7 +6,7 @@
 //! refresh time is only read, so that known good mail costs neither a lock nor a write.
 //!
 //! Durability: a first try and a further try may be lost when PostgreSQL crashes (`synchronous_commit` is off, see
-//! [`Connection::acquire_losable`]); the sender tries once more. A pass is on disk before anybody is told of it.
+//! [`Connection::acquire_losable`]), unless `greylist.durable` is set; the sender tries once more. A pass is on disk before anybody is told of it.
 
 use std::fmt::Write;
 
@@ -177,12 +177,14 @@ const KNOWN_SQLITE: &str = concat!(
         and g.passes > 0 and g.expires > clock.now and g.last_seen > clock.now - $2",
 );
 
-/// `where true` keeps SQLite from reading `on conflict` as part of a join.
+/// All others.
 const ASK_SQLITE: &str = concat!(
     "insert into greylist as g (client, sender, recipient, first_seen, last_seen, tries, passes, expires) \
     select a.client, a.sender, a.recipient, clock.now, clock.now, a.requests, 0, clock.now + $6 from ",
     sqlite_asks!(),
-    "where true ",
+    "where not exists (select 1 from greylist as k \
+        where k.client = a.client and k.sender = a.sender and k.recipient = a.recipient \
+            and k.passes > 0 and k.expires > clock.now and k.last_seen > clock.now - $2) ",
     upsert_rule!(),
     "returning client, sender, recipient, first_seen, last_seen as now, tries, passes, expires",
 );
@@ -252,7 +254,8 @@ async fn ask_postgres(
     Ok(rows)
 }
 
-/// Two statements at most; the second one is a transaction of its own, and takes the write lock before it reads.
+/// One statement for all that must be written, which takes the write lock before it reads, and one for what is left: those that have
+/// passed. Between the two somebody else may delete one of these, or its time may be over; then it is asked once more.
 async fn ask_sqlite(
     connection: &mut SqliteConnection,
     asks: &[Ask],
@@ -260,35 +263,25 @@ async fn ask_sqlite(
     now: Option<i64>,
 ) -> Result<Vec<Option<Row>>, StoreError> {
     let mut rows = vec![None; asks.len()];
-    let unused: Option<i64> = None;
-    let known: Vec<Keyed> = sqlx::query_as(KNOWN_SQLITE)
-        .bind(json(asks.iter()))
-        .bind(times.refresh())
-        .bind(unused)
-        .bind(unused)
-        .bind(unused)
-        .bind(unused)
-        .bind(unused)
-        .bind(now)
-        .fetch_all(&mut *connection)
-        .await?;
-    put_in_order(asks, known, &mut rows);
-    if rows.iter().all(Option::is_some) {
-        return Ok(rows);
+    for statement in [ASK_SQLITE, KNOWN_SQLITE, ASK_SQLITE] {
+        let others = asks.iter().zip(&rows).filter_map(|(ask, row)| row.is_none().then_some(ask));
+        let unused: Option<i64> = None;
+        let found: Vec<Keyed> = sqlx::query_as(statement)
+            .bind(json(others))
+            .bind(times.refresh())
+            .bind(unused)
+            .bind(unused)
+            .bind(times.delay)
+            .bind(times.retry_window)
+            .bind(times.keep_passed)
+            .bind(now)
+            .fetch_all(&mut *connection)
+            .await?;
+        put_in_order(asks, found, &mut rows);
+        if rows.iter().all(Option::is_some) {
+            break;
+        }
     }
-    let others = asks.iter().zip(&rows).filter_map(|(ask, row)| row.is_none().then_some(ask));
-    let asked: Vec<Keyed> = sqlx::query_as(ASK_SQLITE)
-        .bind(json(others))
-        .bind(unused)
-        .bind(unused)
-        .bind(unused)
-        .bind(times.delay)
-        .bind(times.retry_window)
-        .bind(times.keep_passed)
-        .bind(now)
-        .fetch_all(connection)
-        .await?;
-    put_in_order(asks, asked, &mut rows);
     Ok(rows)
 }
 

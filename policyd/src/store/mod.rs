@@ -69,6 +69,22 @@ impl Connection {
         Ok(connection)
     }
 
+    /// The same for statements that must survive a crash of the database when `durable` holds.
+    pub async fn acquire_for_triplets(store: &Store, durable: bool) -> Result<Self, StoreError> {
+        let mut connection = Self::acquire_losable(store).await?;
+        match &mut connection {
+            _ if !durable => {}
+            Self::Postgres(connection) => {
+                sqlx::raw_sql("set synchronous_commit = on").execute(&mut **connection).await?;
+            }
+            // The log of SQLite is otherwise synced when it is written back.
+            Self::Sqlite(connection) => {
+                sqlx::raw_sql("pragma synchronous = full").execute(&mut **connection).await?;
+            }
+        }
+        Ok(connection)
+    }
+
     /// After a restart of the database the free connections of the pool are dead, and nobody has noticed: each is tried
     /// once, and a dead one is thrown away.
     async fn acquire_postgres(pool: &PgPool) -> Result<Self, StoreError> {

@@ -5,6 +5,7 @@
 //! A triplet that has passed lately is answered without the store, and with `on_store_error = "local"` so is everything
 //! while the store is away. A request waits at most until its deadline. A statement that hangs is given up with its connection.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,11 +70,12 @@ pub struct GreylistQueue {
 impl GreylistQueue {
     /// Starts the worker and the supervision of `store`; they end when `stop` is cancelled.
     pub fn start(store: &Store, stop: &CancellationToken) -> Self {
-        Self::start_with(store, None, stop)
+        Self::start_with(store, None, false, stop)
     }
 
-    /// The same with a journal for what is decided without the store.
-    pub fn start_with(store: &Store, journal: Option<Journal>, stop: &CancellationToken) -> Self {
+    /// The same with a journal for what is decided without the store; with `durable`, first tries too are on disk before they are
+    /// answered.
+    pub fn start_with(store: &Store, journal: Option<Journal>, durable: bool, stop: &CancellationToken) -> Self {
         let (entrance, waiting) = mpsc::channel(WAITING);
         let (health, cache, journal) = (Arc::new(Health::new()), Arc::new(Cache::default()), journal.map(Arc::new));
         if let Some(journal) = &journal {
@@ -83,7 +85,7 @@ impl GreylistQueue {
             });
         }
         let tasks = TaskTracker::new();
-        let worker = Worker { store: store.clone(), health: health.clone(), connection: None };
+        let worker = Worker { store: store.clone(), health: health.clone(), connection: None, durable };
         let stopped = stop.clone();
         tasks.spawn(async move { worker.run(waiting, &stopped).await });
         if let Store::Postgres(_) = store {
@@ -98,13 +100,19 @@ impl GreylistQueue {
     }
 
     /// Asks for one triplet.
-    pub async fn ask(&self, triplet: Triplet, times: Times, deadline: Instant) -> Result<Sighting, QueueError> {
-        let key = self.cache.key(&triplet, times);
+    pub async fn ask(
+        &self,
+        triplet: impl Borrow<Triplet>,
+        times: Times,
+        deadline: Instant,
+    ) -> Result<Sighting, QueueError> {
+        let triplet = triplet.borrow();
+        let key = self.cache.key(triplet, times);
         if self.cache.has_passed(key, self.cache.now()) {
             self.cached.increment(1);
             return Ok(Sighting::Passed);
         }
-        let told = self.ask_store(triplet, times, deadline).await?;
+        let told = self.ask_store(triplet.clone(), times, deadline).await?;
         self.cache.learn(key, told.sighting, told.keeps, times, self.cache.now());
         Ok(told.sighting)
     }
@@ -112,7 +120,7 @@ impl GreylistQueue {
     /// The same; when the store cannot tell and `alone` holds, this host decides.
     pub async fn ask_or_decide(
         &self,
-        triplet: Triplet,
+        triplet: &Triplet,
         times: Times,
         deadline: Instant,
         alone: bool,
@@ -122,9 +130,9 @@ impl GreylistQueue {
         }
         // The answer of this host must still come within the budget.
         let patience = deadline.saturating_duration_since(Instant::now()).mul_f64(SHARE);
-        match self.ask(triplet.clone(), times, Instant::now() + patience).await {
+        match self.ask(triplet, times, Instant::now() + patience).await {
             Ok(sighting) => Ok(sighting),
-            Err(_) => Ok(self.decide_alone(&triplet, times)),
+            Err(_) => Ok(self.decide_alone(triplet, times)),
         }
     }
 
@@ -176,6 +184,7 @@ struct Worker {
     store: Store,
     health: Arc<Health>,
     connection: Option<Connection>,
+    durable: bool,
 }
 
 impl Worker {
@@ -202,6 +211,10 @@ impl Worker {
                     self.serve(&mut batch).await;
                 }
                 () = &mut clean_again, if cleans => {
+                    if self.durable && self.connection.is_none() {
+                        // The cleaner would leave us one of its own kind.
+                        self.connection = self.connect().await.ok();
+                    }
                     cleaner.clean(&mut self.connection).await;
                     clean_again.as_mut().reset(Instant::now() + cleaner.pause());
                 }
@@ -258,10 +271,14 @@ impl Worker {
                 Err(error) => tracing::debug!(%error, "trying again with a new connection"),
             }
         }
-        let mut connection = self.timely(Connection::acquire_losable(&self.store)).await?;
+        let mut connection = self.connect().await?;
         let answers = self.timely(greylist::ask_many(&mut connection, asks, times, None)).await?;
         self.connection = Some(connection);
         Ok(answers)
+    }
+
+    async fn connect(&self) -> Result<Connection, StoreError> {
+        self.timely(Connection::acquire_for_triplets(&self.store, self.durable)).await
     }
 
     /// Work with a limit in time, given up too when the store counts as down: nobody waits for it any more.

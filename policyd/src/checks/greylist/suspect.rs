@@ -46,11 +46,11 @@ impl Suspect {
         let prefixes = (settings.ipv4_prefix, settings.ipv6_prefix);
         let mut names = pool::identities(&settings.key, request, client, prefixes, spf);
         let first = names.remove(0);
-        let network = mail::network(client, prefixes.0, prefixes.1).to_string();
+        let network = names.last().unwrap_or(&first);
         let spf = spf.and_then(|spf| pool::spf_domain(request, spf));
         let trust_keys = match settings.trust_after {
             0 => Vec::new(),
-            _ => trust_keys(&settings.trust, &network, &request.sender, spf.as_deref()),
+            _ => trust_keys(&settings.trust, network, &request.sender, spf.as_deref()),
         };
         let triplet = Triplet::of(first, &request.sender, &request.recipient, &settings.normalize);
         Self { triplet, others: names, trust_keys }
@@ -88,7 +88,7 @@ impl Suspect {
     /// asked about while DNS failed, or comes from a greylister that knew networks only.
     pub(super) async fn sighting(&self, around: Around<'_>, times: Times) -> Result<Sighting, QueueError> {
         let alone = around.policy.settings.policyd.on_store_error == OnStoreError::Local;
-        let ask = || around.queue.ask_or_decide(self.triplet.clone(), times, around.deadline, alone);
+        let ask = || around.queue.ask_or_decide(&self.triplet, times, around.deadline, alone);
         let sighting = ask().await?;
         match (sighting, around.trust) {
             (Sighting::New { .. }, Some(book)) if !self.others.is_empty() => {
