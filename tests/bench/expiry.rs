@@ -63,7 +63,9 @@ async fn one_store(
             one_round(at_rest, &subject, bounds).await?;
         }
         if cleaned(http)? > 0 {
-            return Err(Trouble("cleaning began before it was measured without; ask for fewer --connections".to_owned()));
+            return Err(Trouble(
+                "cleaning began before it was measured without; ask for fewer --connections".to_owned(),
+            ));
         }
         await_that("cleaning to begin", PATIENCE, || Ok((cleaned(http)? > 0).then_some(())))?;
         for [_, cleaning] in &mut pairs {
@@ -91,8 +93,10 @@ async fn one_store(
 
 async fn one_round(row: &mut Row, subject: &Subject, bounds: Bounds) -> Result<(), Trouble> {
     let clients = row.clients;
-    row.one_round(subject, bounds, &async |subject: &Subject, bounds| policy::run(Load::New, subject, clients, bounds).await)
-        .await
+    row.one_round(subject, bounds, &async |subject: &Subject, bounds| {
+        policy::run(Load::New, subject, clients, bounds).await
+    })
+    .await
 }
 
 /// How many expired triplets the daemon has deleted since it started.

@@ -39,7 +39,8 @@ impl Greylisters {
         let url = cluster.new_database().await;
         let database = url.split(['/', '?']).nth(3).unwrap_or_default().to_owned();
         let socket = cluster.socket_directory().display();
-        let postgres = format!("db_type = Pg\ndb_name = {database}\ndb_host = {socket}\ndb_user = postgres\ndb_pass = none\n");
+        let postgres =
+            format!("db_type = Pg\ndb_name = {database}\ndb_host = {socket}\ndb_user = postgres\ndb_pass = none\n");
         let folder = folder(root, "sqlgrey-sqlite")?;
         let file = format!("db_type = SQLite\ndb_name = {}\n", folder.join("sqlgrey.db").display());
         // Only the account of the server can enter the directory of its socket.

@@ -193,8 +193,11 @@ mod tests {
     #[test]
     fn the_table_shows_medians_and_ratios() {
         let memory = Memory { resident: 10240, peak: 20480 };
-        let report =
-            Report { rows: vec![row("do-nothing", 0), row("policyd", 0)], memory: vec![("policy", "policyd", memory)], notes: vec!["as fast as it gets".to_owned()] };
+        let report = Report {
+            rows: vec![row("do-nothing", 0), row("policyd", 0)],
+            memory: vec![("policy", "policyd", memory)],
+            notes: vec!["as fast as it gets".to_owned()],
+        };
         let text = report.text();
         let line = text.lines().find(|line| line.contains("  policyd")).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
