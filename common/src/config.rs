@@ -32,7 +32,7 @@ pub const SECTIONS: [&str; 12] = [
 ];
 
 /// All top-level arrays of tables (`[[name]]`) that exist. The entries of all files count, one after the other.
-pub const LISTS: [&str; 0] = [];
+pub const LISTS: [&str; 1] = ["rule"];
 
 const ENVIRONMENT: &str = "OCTROI__";
 
@@ -59,7 +59,7 @@ impl fmt::Display for Mistake {
 }
 
 /// One entry of an array of tables, and where it is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed<T> {
     /// The entry.
     pub value: T,

@@ -74,10 +74,24 @@ fn every_option_is_shown_and_no_other() {
 }
 
 #[test]
+fn every_key_of_a_list_is_shown_and_the_examples_are_right() {
+    let everything = everything().replace("url_file = ", "#");
+    let settings = policyd::config::Settings::read(&Source::from_text("f", &everything).unwrap()).unwrap();
+    let file: toml::Table = everything.parse().unwrap();
+    let same = |list: &str, in_code: toml::Table| {
+        let in_file = file[list].as_array().unwrap().iter().flat_map(|entry| entry.as_table().unwrap().keys());
+        let in_file: std::collections::BTreeSet<&String> = in_file.collect();
+        assert_eq!(in_file, in_code.keys().collect(), "keys of [[{list}]]: left the file, right the code");
+    };
+    same("rule", toml::Table::try_from(&settings.rules[0].value).unwrap());
+}
+
+#[test]
 fn every_section_that_exists_is_shown() {
     let file: toml::Table = everything().parse().unwrap();
     let mut shown: Vec<&str> = file.keys().map(String::as_str).collect();
     let mut known = common::config::SECTIONS.to_vec();
+    known.extend(common::config::LISTS);
     shown.sort_unstable();
     known.sort_unstable();
     assert_eq!(shown, known);

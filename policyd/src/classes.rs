@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::around::Around;
 use crate::checks::pool::Pools;
-use crate::checks::{access, greylist, marks, perimeter};
+use crate::checks::{access, greylist, marks, perimeter, rules};
 use crate::config::{GreylistMode, OnStoreError};
 use crate::course::{Answer, Course};
 use crate::explain;
@@ -30,6 +30,8 @@ use crate::verdict::{DecisionId, Finding, Reason, Verdict, cannot_tell};
 pub enum Check {
     /// Access lists.
     Access,
+    /// The administrator's rules.
+    Rules,
     /// DNS lists, HELO, names, SPF: what they weigh together.
     Perimeter,
     /// Greylisting.
@@ -40,13 +42,14 @@ pub enum Check {
 
 impl Check {
     /// The order in which checks are asked.
-    const ORDER: [Self; 3] = [Self::Access, Self::Perimeter, Self::Greylist];
+    const ORDER: [Self; 4] = [Self::Access, Self::Rules, Self::Perimeter, Self::Greylist];
 
     /// The word for log and trace.
     pub fn word(self) -> &'static str {
         match self {
             Self::Access => "access",
             Self::Perimeter => "perimeter",
+            Self::Rules => "rules",
             Self::Greylist => "greylist",
             Self::None => "none",
         }
@@ -71,6 +74,8 @@ pub struct Decision {
 pub struct Trace {
     /// One line per check asked.
     pub lines: Vec<String>,
+    /// Tell also which rules do not match.
+    pub all_rules: bool,
 }
 
 /// Decides requests; shared by all connections.
@@ -154,12 +159,13 @@ impl Decider {
         let id = self.ids.next();
         let deadline = tokio::time::Instant::from_std(started) + policy.settings.policyd.budget.0;
         let around = self.around(policy, id, deadline);
-        let mut course = Course::new(trace.is_some());
+        let all_rules = trace.as_ref().is_some_and(|trace| trace.all_rules);
+        let mut course = Course::new(trace.is_some()).telling_all(all_rules);
         let (check, mut finding) = ask_in_order(around, request, &mut course, &mut trace).await;
         finding.verdict = self.sessions.with_header(finding.verdict, std::mem::take(&mut course.headers), request);
         let decision = Decision { id, check, finding, took: started.elapsed() };
         self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
-        log(request, &decision, course.score);
+        log(request, &decision, &course);
         self.keep(policy, request, &decision, &course);
         if let Some(marker) = &self.marker {
             marks::remember_recipient(marker, policy, request, &decision.finding.verdict);
@@ -220,6 +226,7 @@ async fn ask_in_order(
         let answer = match check {
             Check::Access => access::check(around, request, course).await,
             Check::Perimeter => perimeter::check(around, request, course).await,
+            Check::Rules => rules::check(around, request, course).await,
             Check::Greylist => greylist::check(around, request, course).await,
             Check::None => Ok(Answer::Nothing),
         };
@@ -267,7 +274,7 @@ fn line(check: Check, found: Option<&Finding>) -> String {
 }
 
 /// The one line per decision; docs/logging.md is the contract.
-fn log(request: &PolicyRequest<'_>, decision: &Decision, score: i32) {
+fn log(request: &PolicyRequest<'_>, decision: &Decision, course: &Course) {
     // Nothing is formatted when nobody listens.
     if !tracing::enabled!(target: "decision", tracing::Level::INFO) {
         return;
@@ -287,11 +294,19 @@ fn log(request: &PolicyRequest<'_>, decision: &Decision, score: i32) {
         check = decision.check.word(),
         verdict = decision.finding.verdict.word(),
         reason = decision.finding.reason.word(),
-        score,
+        score = course.score,
         fact = decision.finding.fact.as_str(),
+        rules = told(&course.rules),
+        shadow_rules = told(&course.shadow_rules),
+        untold_rules = told(&course.untold_rules),
         took_us = u64::try_from(decision.took.as_micros()).unwrap_or(u64::MAX),
         "policy"
     );
+}
+
+/// A field that is left out when there is nothing to tell.
+fn told(names: &str) -> Option<&str> {
+    (!names.is_empty()).then_some(names)
 }
 
 /// Numbers that do not repeat in a process and hardly ever on a farm: a random start and an odd step over 50 bits.

@@ -72,16 +72,35 @@ pub struct Course {
     pub limits: Vec<String>,
     /// Header lines (`Name: value`) for the message, each name once per message.
     pub headers: Vec<String>,
+    /// Names of the rules that matched, with commas between them.
+    pub rules: String,
+    /// Names of shadow rules that matched, each with what it would have done.
+    pub shadow_rules: String,
+    /// Names of rules of which could not be told whether they match.
+    pub untold_rules: String,
     /// Who had something to say that did not decide.
     said: Vec<(Check, Finding)>,
     /// Who asks for a trace gets these lines too.
     notes: Option<Vec<String>>,
+    /// And also those about what did not happen.
+    tells_all: bool,
 }
 
 impl Course {
     /// A course; `traced` when somebody wants to see it.
     pub fn new(traced: bool) -> Self {
         Self { notes: traced.then(Vec::new), ..Self::default() }
+    }
+
+    /// The same with lines about what did not happen.
+    #[must_use]
+    pub fn telling_all(self, tells_all: bool) -> Self {
+        Self { tells_all, ..self }
+    }
+
+    /// True when the trace tells also what did not happen.
+    pub fn tells_all(&self) -> bool {
+        self.tells_all
     }
 
     /// Writes a line of the trace, when somebody wants to see it.

@@ -21,6 +21,7 @@ pub mod policy;
 pub mod postfix;
 pub mod refusal;
 pub mod request;
+pub mod rules;
 pub mod sender;
 pub mod session;
 pub mod store;

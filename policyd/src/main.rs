@@ -45,6 +45,9 @@ enum Command {
         /// File with requests, each ended by an empty line; "-" is standard input.
         #[arg(default_value = "-")]
         file: PathBuf,
+        /// Tell also which rules do not match
+        #[arg(long)]
+        all_rules: bool,
     },
 }
 
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
         Some(Command::Check { postfix, postfix_config }) => {
             commands::check::run(config, postfix.then_some(postfix_config.as_deref()))
         }
-        Some(Command::Test { file }) => runtime.block_on(commands::test::run(config, &file)),
+        Some(Command::Test { file, all_rules }) => runtime.block_on(commands::test::run(config, &file, all_rules)),
     }
 }
 

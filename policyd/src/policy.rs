@@ -9,9 +9,11 @@ use arc_swap::{ArcSwap, Guard};
 use common::config::{Mistake, Mistakes};
 use common::dns::Resolver;
 
+use crate::checks::rules::Counts;
 use crate::config::Settings;
 use crate::lists::Lists;
 use crate::perimeter::Plan;
+use crate::rules::Rules;
 use crate::store::greylist::Times;
 use crate::template::Template;
 
@@ -32,12 +34,17 @@ pub struct Policy {
     pub header: Option<Template>,
     /// Name of that header.
     pub header_name: String,
+    /// The administrator's rules.
+    pub rules: Rules,
+    /// How often they match.
+    pub rule_counts: Counts,
 }
 
 impl Policy {
     /// Loads the lists that the settings name.
     pub fn load(settings: Settings) -> Result<Self, Mistakes> {
         let lists = Lists::load(&settings)?;
+        let rules = Rules::compile(&settings.rules, true)?;
         let greylist = &settings.greylist;
         let header = Some(&greylist.header).filter(|header| !header.is_empty());
         Ok(Self {
@@ -51,6 +58,8 @@ impl Policy {
             text: template("greylist.text", &greylist.text)?,
             header_name: greylist.header.split(':').next().unwrap_or_default().to_owned(),
             header: header.map(|header| template("greylist.header", header)).transpose()?,
+            rule_counts: Counts::new(&rules),
+            rules,
             settings,
         })
     }

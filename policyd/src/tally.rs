@@ -80,6 +80,9 @@ fn describe() {
         "octroi_policyd_journal_replayed_total",
         "Records that the store has taken over from the journal."
     );
+    describe_counter!("octroi_policyd_rule_matches_total", "Requests that a rule matched.");
+    describe_counter!("octroi_policyd_rule_shadow_total", "Requests that a shadow rule matched.");
+    describe_counter!("octroi_policyd_rule_untold_total", "Requests of which cannot be told whether a rule matches.");
     describe_gauge!("octroi_policyd_acl_entries", "Entries of the access lists in the store that are in force.");
     describe_counter!("octroi_policyd_acl_loads_total", "Times the access lists in the store were put in force anew.");
     describe_counter!(

@@ -101,11 +101,17 @@ fn push_left(out: &mut String, seconds: u64) {
 /// What is wrong with the text of a temporary refusal, if anything: it must begin with an enhanced status code of
 /// class 4 and be printable.
 pub fn reply_mistake(text: &str) -> Option<String> {
+    reply_mistake_of(text, '4')
+}
+
+/// The same for a refusal whose code is of this class: 4 for now, 5 for good.
+pub fn reply_mistake_of(text: &str, class: char) -> Option<String> {
     let code = text.split(' ').next().unwrap_or_default();
     let is_number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
     let numbers: Vec<&str> = code.split('.').collect();
-    if numbers.len() != 3 || numbers[0] != "4" || !numbers.iter().all(|part| is_number(part)) {
-        return Some("must begin with an enhanced status code such as \"4.7.1\"".to_owned());
+    let right_class = numbers[0].len() == 1 && numbers[0].starts_with(class);
+    if numbers.len() != 3 || !right_class || !numbers.iter().all(|part| is_number(part)) {
+        return Some(format!("must begin with an enhanced status code such as \"{class}.7.1\""));
     }
     unprintable(text)
 }

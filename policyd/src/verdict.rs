@@ -88,6 +88,12 @@ pub enum Reason {
     RecipientWhitelisted,
     /// The recipient is in a blacklist.
     RecipientBlacklisted,
+    /// A rule accepts; no further check is asked.
+    RuleAccepted,
+    /// A rule refuses for good.
+    RuleRejected,
+    /// A rule refuses for now.
+    RuleDeferred,
     /// The client has logged in; its mail is not greylisted.
     Authenticated,
     /// The client is one of ours; its mail is not greylisted.
@@ -154,6 +160,9 @@ impl Reason {
             Self::SenderBlacklisted => "sender_blacklisted",
             Self::RecipientWhitelisted => "recipient_whitelisted",
             Self::RecipientBlacklisted => "recipient_blacklisted",
+            Self::RuleAccepted => "rule_accepted",
+            Self::RuleRejected => "rule_rejected",
+            Self::RuleDeferred => "rule_deferred",
             Self::Authenticated => "authenticated",
             Self::OwnNetwork => "own_network",
             Self::NoClient => "no_client",

@@ -18,5 +18,6 @@ mod optlists;
 mod outage;
 mod perimeter;
 mod pool;
+mod rules;
 mod trust;
 mod wire;

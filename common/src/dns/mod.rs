@@ -184,6 +184,21 @@ pub fn organisational_domain(name: &str) -> Option<String> {
     std::str::from_utf8(domain.as_bytes()).ok().map(str::to_owned)
 }
 
+/// The same as a part of `name`, in the case that it has there; nothing is allocated.
+pub fn organisational_part(name: &str) -> Option<&str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.starts_with('[') || name.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    // The list has lower case only; no longer name can be in DNS.
+    let mut lower = [0; 255];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name.as_bytes());
+    lower.make_ascii_lowercase();
+    let length = psl::domain(lower)?.as_bytes().len();
+    name.get(name.len().checked_sub(length)?..)
+}
+
 /// Refuses what no DNS message can hold (RFC 1035 section 2.3.4).
 fn check_name(name: &str) -> Result<(), DnsError> {
     let bare = name.strip_suffix('.').unwrap_or(name);

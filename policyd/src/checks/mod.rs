@@ -10,3 +10,4 @@ pub mod greylist;
 pub mod marks;
 pub mod perimeter;
 pub mod pool;
+pub mod rules;

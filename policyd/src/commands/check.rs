@@ -19,8 +19,13 @@ pub(crate) fn run(config: Option<PathBuf>, postfix: Option<Option<&Path>>) -> Ex
         Err(mistakes) => return fail(PROGRAM, exit::CONFIG, mistakes),
     };
     let policy = live.current();
-    for notice in policy.lists.notices() {
+    for notice in policy.lists.notices().into_iter().chain(policy.rules.notices()) {
         say(format_args!("notice: {notice}"));
+    }
+    if !policy.rules.is_empty() {
+        let rules = policy.rules.list();
+        let shadows = rules.iter().filter(|rule| rule.shadow).count();
+        say(format_args!("rules: {}, of these shadows: {shadows}", rules.len()));
     }
     say(format_args!("configuration: good; {} list entries", policy.lists.len()));
     postfix.map_or(ExitCode::from(exit::OK), |folder| check_postfix(&policy.settings, folder))

@@ -30,7 +30,7 @@ const MAX_INPUT: u64 = 64 * 1024 * 1024;
 /// Time for the copy to get ready.
 const START_TIME: Duration = Duration::from_secs(10);
 
-pub(crate) async fn run(config: Option<PathBuf>, file: &Path) -> ExitCode {
+pub(crate) async fn run(config: Option<PathBuf>, file: &Path, all_rules: bool) -> ExitCode {
     let live = match read(config) {
         Ok(live) => live,
         Err(mistakes) => return fail(PROGRAM, exit::CONFIG, mistakes),
@@ -57,7 +57,7 @@ pub(crate) async fn run(config: Option<PathBuf>, file: &Path) -> ExitCode {
     let asker = Asker::new(policy.settings.dns.resolver().ok(), None);
     self_test::test_due(&policy.perimeter.lists.all, &asker).await;
     let decider = Decider::new(queue).with(pools, trust).guarding(Perimeter::new(asker));
-    let decided = decide_all(&input, &policy, &decider, &scratch).await;
+    let decided = decide_all(&input, &policy, &decider, &scratch, all_rules).await;
     stop.cancel();
     decider.queue().ended().await;
     match decided {
@@ -90,6 +90,7 @@ async fn decide_all(
     policy: &Policy,
     decider: &Decider,
     scratch: &Scratch,
+    all_rules: bool,
 ) -> Result<(), (u8, String)> {
     let mut framer = Framer::new();
     let mut number = 0;
@@ -107,7 +108,7 @@ async fn decide_all(
         let length = framer.find(input).map_err(wrong)?.ok_or_else(unfinished)?;
         let request = PolicyRequest::parse(framer.block(&input[..length]));
         fetch(policy, decider, scratch, &request).await.map_err(|error| (exit::UNAVAILABLE, error.to_string()))?;
-        show(number, policy, decider, &request).await;
+        show(number, policy, decider, &request, all_rules).await;
         framer.restart();
         input = &input[length..];
     }
@@ -130,14 +131,14 @@ async fn fetch(
     Ok(())
 }
 
-async fn show(number: usize, policy: &Policy, decider: &Decider, request: &PolicyRequest<'_>) {
+async fn show(number: usize, policy: &Policy, decider: &Decider, request: &PolicyRequest<'_>, all_rules: bool) {
     let client = request.client_address.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
     let (sender, recipient) = (request.sender.escape_debug(), request.recipient.escape_debug());
     say(format_args!(
         "request {number}: {} client={client} sender=<{sender}> recipient=<{recipient}>",
         request.state.word()
     ));
-    let mut trace = Trace::default();
+    let mut trace = Trace { all_rules, ..Trace::default() };
     let decision = decider.decide(policy, request, Some(&mut trace)).await;
     for line in trace.lines {
         say(format_args!("  {line}"));

@@ -7,8 +7,9 @@ mod access;
 mod greylist;
 mod perimeter;
 mod policyd;
+mod rule;
 
-use common::config::{Mistakes, Source};
+use common::config::{Listed, Mistakes, Source};
 use common::dns::DnsSettings;
 use common::record::LogSettings;
 use common::store::StoreSettings;
@@ -17,6 +18,9 @@ pub use access::AccessSettings;
 pub use greylist::{GreylistAction, GreylistMode, GreylistSettings, TrustLevel};
 pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSettings, shown};
 pub use policyd::{OnStoreError, PolicydSettings};
+pub use rule::RuleSettings;
+
+use crate::rules::Rules;
 
 /// Everything that policyd reads from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,6 +39,8 @@ pub struct Settings {
     pub access: AccessSettings,
     /// `[perimeter]`.
     pub perimeter: PerimeterSettings,
+    /// `[[rule]]`, in their order.
+    pub rules: Vec<Listed<RuleSettings>>,
 }
 
 impl Settings {
@@ -49,12 +55,16 @@ impl Settings {
             greylist: source.section("greylist", &mut mistakes),
             access: source.section("access", &mut mistakes),
             perimeter: PerimeterSettings::read(source, &mut mistakes),
+            rules: source.list("rule", &mut mistakes),
         };
         if let Err(message) = settings.log.check() {
             mistakes.push(source.mistake("log.level", message));
         }
         settings.policyd.check(source, &mut mistakes);
         settings.greylist.check(source, &mut mistakes);
+        if let Err(wrong) = Rules::compile(&settings.rules, false) {
+            mistakes.extend(wrong);
+        }
         mistakes.into_result(settings)
     }
 

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What expressions ask for that is not in the request and has to be looked up.
+//!
+//! Pure: what it is, not how it is found; that is in `checks::rules`. A look-up is made when a rule cannot be decided without it, once
+//! per request.
+
+use super::attribute::Words;
+
+/// Most different look-ups in all rules together.
+pub const MAX_NEEDS: usize = 64;
+
+/// A word that is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// The result of SPF. temperror is none: it says that the look-up failed.
+    Spf,
+}
+
+impl Word {
+    /// The words that it can be.
+    pub fn words(self) -> Words {
+        match self {
+            Self::Spf => &["none", "neutral", "pass", "fail", "softfail", "permerror"],
+        }
+    }
+}
+
+/// Something to look up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// A word.
+    Word(Word),
+}
+
+impl Need {
+    /// How it is written, for log and trace.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Word(Word::Spf) => "spf()".to_owned(),
+        }
+    }
+}
+
+/// All look-ups that a list of rules may make, each once; facts have their numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Needs {
+    list: Vec<Need>,
+    asked: usize,
+}
+
+impl Needs {
+    /// The number of a look-up.
+    pub fn number(&mut self, need: Need) -> Result<usize, String> {
+        self.asked += 1;
+        if let Some(at) = self.list.iter().position(|known| *known == need) {
+            return Ok(at);
+        }
+        if self.list.len() == MAX_NEEDS {
+            return Err(format!("there are {MAX_NEEDS} different look-ups already"));
+        }
+        self.list.push(need);
+        Ok(self.list.len() - 1)
+    }
+
+    /// How often one was asked for.
+    pub fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// All of them, by number.
+    pub fn into_list(self) -> Vec<Need> {
+        self.list
+    }
+}

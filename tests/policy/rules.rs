@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The administrator's rules in a running daemon, and in a decision with canned DNS.
+
+use common::config::Source;
+use policyd::config::Settings;
+
+use crate::gate::{Gate, patient, rcpt, sqlite, strict};
+use crate::pool::{Host, from};
+
+/// A strict greylist on the store at `url`, with these rules.
+fn with_rules(url: &str, rules: &str) -> Settings {
+    let read = Settings::read(&Source::from_text("octroi.toml", rules).unwrap());
+    let rules = read.unwrap_or_else(|mistakes| panic!("{mistakes}")).rules;
+    patient(Settings { rules, ..strict(url) })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_answer_before_the_greylist() {
+    let (_folder, url) = sqlite();
+    let rules = r#"
+        [[rule]]
+        name = "watched"
+        when = "sender_domain == 'Bad.Example'"
+        then = ["defer 4.7.1 not yet"]
+        shadow = true
+        [[rule]]
+        name = "bad"
+        when = "sender_domain in ['bad.example', 'worse.example']"
+        then = ["reject 5.7.1 <{sender}> not from [{client_address}]; rule {rule}"]
+        [[rule]]
+        name = "friends"
+        when = "in_network(client_address, '192.0.2.0/28')"
+        then = ["prepend X-Friend: {client_address}", "accept"]
+        [[rule]]
+        name = "trusted-name"
+        when = "starts_with(recipient, 'direct')"
+        then = ["no_greylist", "prepend X-Direct: yes", "stop"]
+        [[rule]]
+        name = "large"
+        when = "size > '1KB' && recipient_local == 'small'"
+        then = ["defer_if_permit 4.3.4 {size} bytes are too many"]
+    "#;
+    let gate = Gate::ready(with_rules(&url, rules)).await;
+    let mut client = gate.client().await;
+    for (ip, sender, recipient, action) in [
+        ("192.0.2.1", "a@BAD.example", "r@our.test", "REJECT 5.7.1 <a@BAD.example> not from [192.0.2.1]; rule bad"),
+        ("192.0.2.1", "a@good.example", "r@our.test", "PREPEND X-Friend: 192.0.2.1"),
+        ("198.51.100.1", "a@good.example", "Direct@our.test", "PREPEND X-Direct: yes"),
+        ("198.51.100.1", "a@good.example", "small@our.test", "DEFER_IF_PERMIT 4.3.4 1234 bytes are too many"),
+    ] {
+        let request = rcpt(ip, sender, recipient).replace("instance=1.2.3.4", &format!("instance=1.{recipient}"));
+        assert_eq!(client.ask(&request).await.as_deref(), Some(action), "{ip} {sender} {recipient}");
+    }
+    let waits = client.ask(&rcpt("198.51.100.1", "a@good.example", "r@our.test")).await.unwrap();
+    assert!(waits.starts_with("DEFER_IF_PERMIT 4.7.1 Greylisted"), "no rule, so the greylist decides: {waits}");
+
+    let metrics = gate.get("/metrics").await;
+    for line in [
+        "octroi_policyd_rule_matches_total{rule=\"bad\"} 1",
+        "octroi_policyd_rule_matches_total{rule=\"friends\"} 1",
+        "octroi_policyd_rule_shadow_total{rule=\"watched\",action=\"defer\"} 1",
+        "octroi_policyd_decisions_total{action=\"reject\",reason=\"rule_rejected\"} 1",
+    ] {
+        assert!(metrics.lines().any(|told| told == line), "{line} missing in\n{metrics}");
+    }
+    assert!(!metrics.contains("rule=\"watched\"} "), "a shadow rule counts only as such");
+    gate.end().await;
+}
+
+const ZONE: &str = "\
+    pass.example TXT v=spf1 ip4:203.0.113.0/24 -all\n\
+    down.example SERVFAIL\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_look_up_what_they_cannot_do_without() {
+    let (_folder, url) = sqlite();
+    let rules = r#"
+        [[rule]]
+        name = "spf-fail"
+        when = "spf() == 'fail' && !ends_with(sender, '@trusted.example')"
+        then = ["reject 5.7.23 SPF says no"]
+        [[rule]]
+        name = "spf-unknown"
+        when = "!known(spf()) && starts_with(recipient, 'strict')"
+        then = ["defer 4.7.24 SPF cannot be told"]
+        [[rule]]
+        name = "no-greylist"
+        when = "spf() != 'fail'"
+        then = ["accept"]
+    "#;
+    let host = Host::start(&url, ZONE, |settings| settings.rules = with_rules(&url, rules).rules).await;
+    for (ip, sender, recipient, reason) in [
+        ("198.51.100.1", "a@pass.example", "r@our.test", "rule_rejected"),
+        ("203.0.113.1", "a@pass.example", "r@our.test", "rule_accepted"),
+        ("203.0.113.1", "a@none.example", "r@our.test", "rule_accepted"),
+        ("203.0.113.1", "", "r@our.test", "rule_accepted"),
+        // A look-up that failed: neither "fail" nor "not fail".
+        ("203.0.113.1", "a@down.example", "r@our.test", "greylist_new"),
+        ("203.0.113.1", "a@down.example", "strict@our.test", "rule_deferred"),
+    ] {
+        let mut request = from(ip, "mx.example", sender);
+        request.recipient = recipient.into();
+        assert_eq!(host.reason(&request).await, reason, "{ip} <{sender}> <{recipient}>");
+    }
+    host.end().await;
+}
