@@ -6,6 +6,7 @@ pub mod address;
 pub mod config;
 pub mod dns;
 pub mod exit;
+pub mod handover;
 pub mod http;
 pub mod lookup;
 pub mod mail;

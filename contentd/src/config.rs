@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use common::address::Address;
 use common::config::{Mistakes, Source};
+use common::handover::HandoverSettings;
 use common::mail::hostname;
 use common::net::SocketOptions;
 use common::record::LogSettings;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub headers: HeaderSettings,
     /// `[destiny]`
     pub destiny: DestinySettings,
+    /// `[handover]`
+    pub handover: HandoverSettings,
 }
 
 impl Settings {
@@ -54,6 +57,7 @@ impl Settings {
             banned: source.section("banned", &mut mistakes),
             headers: source.section("headers", &mut mistakes),
             destiny: source.section("destiny", &mut mistakes),
+            handover: HandoverSettings::read(source, &mut mistakes),
         };
         // A section with a mistake was replaced by its defaults; looking at combinations then would only confuse.
         if mistakes.is_empty() {
@@ -76,6 +80,10 @@ impl Settings {
             mistakes.push(source.mistake("log.level", message));
         }
         self.contentd.check(source, mistakes);
+        if self.contentd.listen.contains(&self.handover.hold) || self.handover.hold == self.contentd.reinject {
+            let message = "must be an address of its own: the smtpd there puts all it gets into the hold queue";
+            mistakes.push(source.mistake("handover.hold", message));
+        }
         let sections = [
             ("antivirus", self.antivirus.mistakes()),
             ("banned", owned(self.banned.mistakes())),
@@ -209,6 +217,11 @@ impl ContentdSettings {
     /// The next hop.
     pub fn target(&self) -> Target {
         Target { address: self.reinject.clone(), hostname: self.own_name(), timeout: self.reinject_timeout.0 }
+    }
+
+    /// The smtpd that puts what it gets into the hold queue.
+    pub fn target_on_hold(&self, hold: &Address) -> Target {
+        Target { address: hold.clone(), ..self.target() }
     }
 
     /// The limits of the dialogue.

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use common::config::Mistakes;
+use common::config::{Mistake, Mistakes};
+use common::handover::Secret;
 use common::net::Stream;
 use ipnet::IpNet;
 
@@ -28,6 +29,10 @@ pub struct Running {
     pub policy: Policy,
     /// The next hop.
     pub target: Target,
+    /// Where messages go that are to be held.
+    pub hold: Target,
+    /// By which policyd's notes are known; none when nothing is handed over.
+    pub secret: Option<Secret>,
     networks: Vec<IpNet>,
 }
 
@@ -37,6 +42,8 @@ impl Running {
             pipeline: Pipeline::new(&settings)?,
             policy: settings.policy(),
             target: settings.contentd.target(),
+            hold: settings.contentd.target_on_hold(&settings.handover.hold),
+            secret: settings.handover.secret().map_err(secret_mistake)?,
             networks: settings.contentd.networks(),
             settings,
         })
@@ -51,6 +58,10 @@ impl Running {
             }
         }
     }
+}
+
+fn secret_mistake(message: String) -> Mistakes {
+    Mistake { origin: "configuration".to_owned(), key: "handover.secret_file".to_owned(), message }.into()
 }
 
 /// The daemon's shared state.

@@ -9,6 +9,7 @@ use metrics::{counter, histogram};
 use tokio::time::Instant;
 
 use crate::envelope::Envelope;
+use crate::handover::Handover;
 use crate::smtp::reply::Reply;
 use crate::verdict::Verdict;
 
@@ -52,7 +53,12 @@ pub(crate) struct Decision {
     destiny: &'static str,
     /// The verdict's reason, a word.
     pub(crate) reason: &'static str,
-    detail: String,
+    pub(crate) detail: String,
+    orders: String,
+    policy_ids: String,
+    spf: String,
+    dnsbl: Option<i32>,
+    dnsbl_lists: String,
     nexthop_reply: Option<String>,
     receive: Duration,
     inspect: Duration,
@@ -68,6 +74,11 @@ impl Decision {
             destiny: "none",
             reason: "none",
             detail: String::new(),
+            orders: String::new(),
+            policy_ids: String::new(),
+            spf: String::new(),
+            dnsbl: None,
+            dnsbl_lists: String::new(),
             nexthop_reply: None,
             receive: Duration::ZERO,
             inspect: Duration::ZERO,
@@ -77,6 +88,15 @@ impl Decision {
 
     pub(crate) fn received(&mut self, took: Duration) {
         self.receive = took;
+    }
+
+    /// What policyd has handed over.
+    pub(crate) fn taken_over(&mut self, handover: &Handover) {
+        self.orders = handover.words();
+        self.policy_ids = handover.decisions.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(",");
+        self.spf = handover.spf.clone().unwrap_or_default();
+        self.dnsbl = handover.dnsbl;
+        self.dnsbl_lists = handover.lists.join(",");
     }
 
     pub(crate) fn inspected(&mut self, took: Duration) {
@@ -124,6 +144,11 @@ impl Decision {
             verdict = told.word(),
             reason,
             detail = self.detail,
+            orders = self.orders,
+            policy_id = self.policy_ids,
+            spf = self.spf,
+            dnsbl = self.dnsbl.map(|score| score.to_string()).unwrap_or_default(),
+            dnsbl_lists = self.dnsbl_lists,
             nexthop_reply = self.nexthop_reply.as_deref().unwrap_or(""),
             took_ms = micros(took) / 1000,
             receive_us = micros(self.receive),

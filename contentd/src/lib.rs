@@ -11,6 +11,7 @@ pub mod daemon;
 mod decision;
 pub mod envelope;
 pub mod findings;
+mod handover;
 pub mod message;
 pub mod pipeline;
 pub mod postfix;
@@ -76,4 +77,9 @@ fn describe_metrics() {
     describe_counter!("octroi_contentd_bare_newlines_total", "CR without LF and LF without CR inside messages");
     describe_counter!("octroi_contentd_refused_clients_total", "Connections from outside contentd.allow");
     describe_counter!("octroi_contentd_unheard_total", "Messages delivered whose client left before the reply");
+    describe_counter!(
+        "octroi_contentd_orders_total",
+        "Messages with an order of policyd that was carried out, by order"
+    );
+    describe_counter!("octroi_contentd_notes_refused_total", "Header lines that look like policyd's and do not count");
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The path of one message, from the client's DATA to the reply it gets: receive, inspect, decide, forward, answer.
+//! The path of one message, from the client's DATA to the reply it gets: receive, take over, inspect, decide, obey, forward, answer.
 //!
 //! `Transaction::stages` is that list. The rules that no mail is lost and none comes twice live here: 2xx only
 //! after the next hop's 2xx, and no final dot once the client is gone or the deadline has passed (DESIGN
 //! section 2, Content 1).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
+use common::orders::Order;
 use metrics::counter;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,9 +18,10 @@ use crate::daemon::Running;
 use crate::decision::{Decision, Told};
 use crate::envelope::{Envelope, MessageId};
 use crate::findings::Findings;
+use crate::handover::{Handover, attachment};
 use crate::message::edit::{self, Edit};
 use crate::message::own;
-use crate::reinject::{Failure, HopError, NextHop, Progress, Stage};
+use crate::reinject::{Failure, HopError, NextHop, Progress, Stage, Target};
 use crate::smtp::data::Decoder;
 use crate::smtp::front::{Front, FrontError};
 use crate::smtp::protocol::too_big;
@@ -59,6 +61,10 @@ pub(crate) struct Transaction<'a> {
     budget: Arc<Budget>,
     envelope: Envelope,
     hop: Option<NextHop>,
+    /// Where the message goes.
+    target: &'a Target,
+    /// The envelope with which it goes, when policyd has ordered another one.
+    outgoing: Option<Envelope>,
     /// Set by the client's final dot.
     clock: Clock,
     decision: Decision,
@@ -94,7 +100,8 @@ impl<'a> Transaction<'a> {
         hop: NextHop,
     ) -> Transaction<'a> {
         let decision = Decision::new();
-        Transaction { front, running, budget, envelope, hop: Some(hop), clock: Clock::start(running), decision }
+        let (target, clock) = (&running.target, Clock::start(running));
+        Transaction { front, running, budget, envelope, hop: Some(hop), target, outgoing: None, clock, decision }
     }
 
     /// Takes the message all the way; never fails: whatever happens becomes an answer and one log event.
@@ -111,8 +118,13 @@ impl<'a> Transaction<'a> {
     /// The path of a message.
     async fn stages(&mut self) -> Result<Reply, Stop> {
         let message = self.receive().await?;
+        let handover = self.take_over(&message).await?;
+        if handover.has(&Order::Discard) {
+            return Ok(self.discard(&handover));
+        }
         let findings = self.inspect(&message).await?;
         self.decide(&findings)?;
+        self.obey(&handover, &findings).await?;
         let edit = self.edit(&message, &findings).await?;
         self.forward(&message, &edit).await
     }
@@ -160,6 +172,54 @@ impl<'a> Transaction<'a> {
         }
     }
 
+    /// Reads what policyd hands over with the message.
+    async fn take_over(&mut self, message: &Message) -> Result<Handover, Stop> {
+        let Some(secret) = &self.running.secret else { return Ok(Handover::default()) };
+        let head = self.head(message).await?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let handover = Handover::read(section(&head), &self.envelope, secret, now);
+        self.decision.taken_over(&handover);
+        match handover.unusable {
+            // What was ordered must not be left out; when the client comes again, policyd gives its order anew.
+            Some(_) => Err(self.stop(451, "4.3.0", "local error, try again later", "order-unusable")),
+            None => Ok(handover),
+        }
+    }
+
+    /// Accepts the message and lets it go nowhere.
+    fn discard(&mut self, handover: &Handover) -> Reply {
+        handover.obeyed();
+        self.decision.reason = "discarded";
+        naming(&self.envelope.id, 250, "2.0.0", "Ok")
+    }
+
+    /// Does what policyd has ordered: refuses attachments, and opens another session with the next hop where the message goes
+    /// elsewhere than it came for.
+    async fn obey(&mut self, handover: &Handover, findings: &Findings) -> Result<(), Stop> {
+        if handover.orders.is_empty() {
+            return Ok(());
+        }
+        if handover.has(&Order::NoAttachments)
+            && let Some(name) = attachment(findings)
+        {
+            handover.obeyed();
+            self.decision.detail = name.chars().take(120).collect();
+            return Err(self.stop(554, "5.7.1", "attachments are not accepted for this recipient", "no-attachments"));
+        }
+        let changed = handover.envelope(&self.envelope);
+        if handover.has(&Order::Hold) {
+            self.target = &self.running.hold;
+        }
+        if (changed.is_some() || handover.has(&Order::Hold))
+            && let Some(hop) = self.hop.take()
+        {
+            hop.quit().await;
+        }
+        self.outgoing = changed;
+        handover.obeyed();
+        Ok(())
+    }
+
     /// Lets the pipeline look at the message, as long as the client is there and time is left.
     async fn inspect(&mut self, message: &Message) -> Result<Findings, Stop> {
         let started = Instant::now();
@@ -185,16 +245,19 @@ impl<'a> Transaction<'a> {
         Err(Stop { reply: Some(reply), reason: verdict.reason.word() })
     }
 
-    /// Plans our headers in and forged ones out.
-    async fn edit(&self, message: &Message, findings: &Findings) -> Result<Edit, Stop> {
-        let head = message.head(HEADER_LIMIT).await.map_err(|error| {
+    /// The start of the message, with its header section.
+    async fn head(&self, message: &Message) -> Result<Bytes, Stop> {
+        message.head(HEADER_LIMIT).await.map_err(|error| {
             tracing::error!(id = %self.envelope.id, %error, "cannot read the spooled message");
             self.stop(451, "4.3.0", "local error, try again later", "spool-error")
-        })?;
-        // Without an empty line all of it counts: a forged field behind a broken line is one all the same.
-        let section = &head[..header_end(&head).unwrap_or(head.len())];
+        })
+    }
+
+    /// Plans our headers in and forged ones out.
+    async fn edit(&self, message: &Message, findings: &Findings) -> Result<Edit, Stop> {
+        let head = self.head(message).await?;
         let settings = &self.running.settings.headers;
-        Ok(edit::plan(section, &own::fields(findings, &self.running.target.hostname, settings), settings))
+        Ok(edit::plan(section(&head), &own::fields(findings, &self.running.target.hostname, settings), settings))
     }
 
     /// Hands the message to the next hop. The last look at client and clock comes right before the final dot.
@@ -229,7 +292,11 @@ impl<'a> Transaction<'a> {
             }
             None => {}
         }
-        let reopened = timeout_at(self.clock.deadline, NextHop::reopen(&self.running.target, &self.envelope)).await;
+        let reopened = timeout_at(
+            self.clock.deadline,
+            NextHop::reopen(self.target, self.outgoing.as_ref().unwrap_or(&self.envelope)),
+        )
+        .await;
         let hop = match reopened {
             Ok(Ok(hop)) => hop,
             Ok(Err(error)) => return Err(self.hop_failed(error)),
@@ -335,6 +402,11 @@ pub(crate) fn hop_error(id: &MessageId, error: &HopError) -> Reply {
         Failure::Spool(_) => ("4.3.0", "local error, try again later"),
     };
     naming(id, 451, enhanced, text)
+}
+
+/// The header section. Without an empty line all of it counts: a forged field behind a broken line is one all the same.
+fn section(head: &[u8]) -> &[u8] {
+    &head[..header_end(head).unwrap_or(head.len())]
 }
 
 /// Where the header section ends, behind its empty line.

@@ -18,6 +18,11 @@ fn everything() -> String {
     shipped().lines().map(on).collect::<Vec<_>>().join("\n")
 }
 
+/// The same without the files that are only there on a host that has them.
+fn without_files() -> String {
+    everything().replace("url_file = ", "#").replace("secret_file = ", "#")
+}
+
 /// The options of one section in the file.
 fn options(text: &str, section: &str) -> toml::Table {
     let mut value: toml::Value = toml::Value::Table(text.parse().expect("the file is TOML"));
@@ -48,7 +53,7 @@ fn as_shipped_it_is_the_defaults() {
 
 #[test]
 fn what_is_off_shows_its_defaults_too() {
-    let source = Source::from_text("deploy/octroi.toml", &everything().replace("url_file = ", "#")).unwrap();
+    let source = Source::from_text("deploy/octroi.toml", &without_files()).unwrap();
     let clamd = contentd::config::Settings::read(&source).unwrap().antivirus.clamd;
     assert_eq!(clamd, Some(contentd::scan::clamd::ClamdSettings::default()));
 }
@@ -64,6 +69,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("greylist.signs", &policyd.greylist.signs, &[]);
     same_options("access", &policyd.access, &[]);
     same_options("perimeter", &policyd.perimeter, &[]);
+    same_options("handover", &policyd.handover, &["secret_file"]);
     let contentd = contentd::config::Settings::default();
     same_options("contentd", &contentd.contentd, &[]);
     same_options("antivirus", &contentd.antivirus, &["clamd"]);
@@ -75,7 +81,7 @@ fn every_option_is_shown_and_no_other() {
 
 #[test]
 fn every_key_of_a_list_is_shown_and_the_examples_are_right() {
-    let everything = everything().replace("url_file = ", "#");
+    let everything = without_files();
     let settings = policyd::config::Settings::read(&Source::from_text("f", &everything).unwrap()).unwrap();
     let file: toml::Table = everything.parse().unwrap();
     let same = |list: &str, in_code: toml::Table| {

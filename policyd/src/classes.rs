@@ -12,6 +12,7 @@ use crate::checks::{access, greylist, marks, perimeter, rules};
 use crate::config::{GreylistMode, OnStoreError};
 use crate::course::{Answer, Course};
 use crate::explain;
+use crate::orders;
 use crate::pending::Pending;
 use crate::perimeter::Perimeter;
 use crate::policy::Policy;
@@ -162,6 +163,7 @@ impl Decider {
         let all_rules = trace.as_ref().is_some_and(|trace| trace.all_rules);
         let mut course = Course::new(trace.is_some()).telling_all(all_rules);
         let (check, mut finding) = ask_in_order(around, request, &mut course, &mut trace).await;
+        self.hand_over(policy, request, id, &finding, &mut course);
         finding.verdict = self.sessions.with_header(finding.verdict, std::mem::take(&mut course.headers), request);
         let decision = Decision { id, check, finding, took: started.elapsed() };
         self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
@@ -171,6 +173,21 @@ impl Decider {
             marks::remember_recipient(marker, policy, request, &decision.finding.verdict);
         }
         decision
+    }
+
+    /// Tells contentd what it is to do, when there is something.
+    fn hand_over(
+        &self,
+        policy: &Policy,
+        request: &PolicyRequest<'_>,
+        id: DecisionId,
+        finding: &Finding,
+        course: &mut Course,
+    ) {
+        if !course.orders.is_empty() || policy.settings.handover.results {
+            let now = u64::try_from(now_ms() / 1000).unwrap_or_default();
+            orders::hand_over(policy, (id, now), request, &finding.verdict, course);
+        }
     }
 
     /// Keeps a decision that somebody may ask about.
@@ -186,8 +203,7 @@ impl Decider {
         let before = Check::ORDER.into_iter().take_while(|check| *check != decision.check);
         let before = before.map(|check| line(check, course.said_by(check)));
         let trace: Vec<String> = before.chain([line(decision.check, Some(&decision.finding))]).collect();
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        let now = now_ms();
         let (id, finding) = (decision.id, &decision.finding);
         keeper.keep(explain::explained(id, &self.host, request, finding, &trace.join("\n"), (now, keep)));
     }
@@ -213,6 +229,12 @@ impl Decider {
             deadline,
         }
     }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Who decides, and how: the first that refuses or ends it, else the last that had something to say.

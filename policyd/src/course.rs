@@ -9,6 +9,7 @@ use common::units::Period;
 
 use crate::checks::pool::Spf;
 use crate::classes::Check;
+use crate::orders::Order;
 use crate::perimeter::Found;
 use crate::verdict::Finding;
 
@@ -78,6 +79,8 @@ pub struct Course {
     pub shadow_rules: String,
     /// Names of rules of which could not be told whether they match.
     pub untold_rules: String,
+    /// What contentd is to do with the message.
+    pub orders: Vec<Order>,
     /// Who had something to say that did not decide.
     said: Vec<(Check, Finding)>,
     /// Who asks for a trace gets these lines too.

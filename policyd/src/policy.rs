@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use common::config::{Mistake, Mistakes};
 use common::dns::Resolver;
+use common::handover::Secret;
 
 use crate::checks::rules::Counts;
 use crate::config::Settings;
@@ -38,6 +39,8 @@ pub struct Policy {
     pub rules: Rules,
     /// How often they match.
     pub rule_counts: Counts,
+    /// Signs what is handed over to contentd; none when nothing is.
+    pub secret: Option<Secret>,
 }
 
 impl Policy {
@@ -60,6 +63,7 @@ impl Policy {
             header: header.map(|header| template("greylist.header", header)).transpose()?,
             rule_counts: Counts::new(&rules),
             rules,
+            secret: settings.handover.secret().map_err(|message| mistake("handover.secret_file", message))?,
             settings,
         })
     }
@@ -72,8 +76,11 @@ impl Policy {
 
 /// Settings made by hand may hold a text that reading them would have refused.
 fn template(key: &str, text: &str) -> Result<Template, Mistakes> {
-    let mistake = |message| Mistake { origin: "settings".to_owned(), key: key.to_owned(), message };
-    Template::new(text).map_err(|message| mistake(message).into())
+    Template::new(text).map_err(|message| mistake(key, message))
+}
+
+fn mistake(key: &str, message: String) -> Mistakes {
+    Mistake { origin: "settings".to_owned(), key: key.to_owned(), message }.into()
 }
 
 type Reader = Box<dyn Fn() -> Result<Settings, Mistakes> + Send + Sync>;

@@ -10,6 +10,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::handover::ORDER_HEADER;
+
 use crate::request::{PolicyRequest, ProtocolState};
 use crate::verdict::Verdict;
 
@@ -74,6 +76,12 @@ impl Sessions {
         let known = old.remove(&key);
         let message = young.entry(key).or_insert_with(|| known.unwrap_or_default());
         for header in headers {
+            // Each is another recipient's, and goes out with the reply at hand.
+            if header.split(':').next() == Some(ORDER_HEADER) {
+                message.owed.push_front(header);
+                self.owed.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let name = self.hasher.hash_one(header.split(':').next().unwrap_or_default().to_ascii_lowercase());
             if message.names.contains(&name) {
                 continue;

@@ -89,6 +89,7 @@ fn describe() {
         "octroi_policyd_acl_failures_total",
         "Times the access lists in the store could not be followed."
     );
+    describe_counter!("octroi_policyd_orders_total", "Orders for contentd, by order and by whether it hears of them.");
     describe_counter!(
         "octroi_policyd_explain_dropped_total",
         "Decisions that cannot be explained: the store was away or behind."

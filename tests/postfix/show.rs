@@ -34,6 +34,7 @@ impl Show {
             ("content", ports.content),
             ("content-http", ports.content_http),
             ("reinject", ports.reinject),
+            ("hold", ports.hold),
         ] {
             command.arg(format!("--{name}-port={port}"));
         }

@@ -42,6 +42,9 @@ struct Arguments {
     /// Postfix behind contentd.
     #[arg(long, default_value_t = Ports::default().reinject)]
     reinject_port: u16,
+    /// Postfix' door to its hold queue
+    #[arg(long, default_value_t = Ports::default().hold)]
+    hold_port: u16,
 }
 
 impl Arguments {
@@ -53,6 +56,7 @@ impl Arguments {
             content: self.content_port,
             content_http: self.content_http_port,
             reinject: self.reinject_port,
+            hold: self.hold_port,
         };
         Options { ports, signatures: installed_signatures(), ..Options::default() }
     }

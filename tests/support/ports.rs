@@ -26,17 +26,27 @@ pub struct Ports {
     pub content_http: u16,
     /// Postfix behind contentd.
     pub reinject: u16,
+    /// Postfix' door to its hold queue.
+    pub hold: u16,
 }
 
 impl Default for Ports {
     /// The documented ones: those of a real installation, and 2525 in place of 25.
     fn default() -> Ports {
-        Ports { smtp: 2525, policy: 10023, policy_http: 9123, content: 10024, content_http: 9124, reinject: 10025 }
+        Ports {
+            smtp: 2525,
+            policy: 10023,
+            policy_http: 9123,
+            content: 10024,
+            content_http: 9124,
+            reinject: 10025,
+            hold: 10026,
+        }
     }
 }
 
 impl Ports {
-    /// Six ports nobody listens on. Concurrent sandboxes, of other processes as well, get different ones.
+    /// Seven ports nobody listens on. Concurrent sandboxes, of other processes as well, get different ones.
     pub fn free() -> Ports {
         Ports {
             smtp: free_port(),
@@ -45,6 +55,7 @@ impl Ports {
             content: free_port(),
             content_http: free_port(),
             reinject: free_port(),
+            hold: free_port(),
         }
     }
 
@@ -62,7 +73,7 @@ impl Ports {
         Ok(())
     }
 
-    fn named(&self) -> [(u16, &'static str); 6] {
+    fn named(&self) -> [(u16, &'static str); 7] {
         [
             (self.smtp, "smtp"),
             (self.policy, "policy"),
@@ -70,6 +81,7 @@ impl Ports {
             (self.content, "content"),
             (self.content_http, "content http"),
             (self.reinject, "reinject"),
+            (self.hold, "hold"),
         ]
     }
 }

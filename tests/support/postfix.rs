@@ -62,7 +62,7 @@ pub struct Plan<'a> {
 pub struct Postfix {
     home: PathBuf,
     log: PathBuf,
-    doors: [u16; 2],
+    doors: [u16; 3],
     keeper: Option<Child>,
 }
 
@@ -72,7 +72,8 @@ impl Postfix {
         let home = plan.directory.join("postfix");
         // The name makes the log readable by whoever started us: postlogd(8) appends to what exists.
         let log = plan.directory.join("mail.log");
-        let mut postfix = Postfix { home, log, doors: [plan.ports.smtp, plan.ports.reinject], keeper: None };
+        let mut postfix =
+            Postfix { home, log, doors: [plan.ports.smtp, plan.ports.reinject, plan.ports.hold], keeper: None };
         postfix.lay_out(plan)?;
         postfix.launch()?;
         postfix.await_banner(plan.ports.smtp)?;
@@ -234,7 +235,8 @@ fn master_cf(ports: &Ports) -> String {
     let piece = MASTER_PIECE
         .replace("\nsmtp      inet", &format!("\n{front}"))
         .replace("127.0.0.1:10024", &format!("127.0.0.1:{}", ports.content))
-        .replace("127.0.0.1:10025", &format!("127.0.0.1:{}", ports.reinject));
+        .replace("127.0.0.1:10025", &format!("127.0.0.1:{}", ports.reinject))
+        .replace("127.0.0.1:10026", &format!("127.0.0.1:{}", ports.hold));
     format!("{piece}{SERVICES}")
 }
 

@@ -100,6 +100,7 @@ impl Sandbox {
             .tempdir()
             .map_err(|error| Trouble::new("no temporary directory", error))?;
         let clamd = Clamd::try_start(options.signatures.as_deref())?;
+        write_secret(directory.path())?;
         let mut settings = settings(directory.path(), &options.ports, &clamd);
         overlay(&mut settings, options.settings.clone());
         let configuration = write_settings(directory.path(), &settings)?;
@@ -157,6 +158,7 @@ fn settings(directory: &Path, ports: &Ports, clamd: &Clamd) -> Table {
         "[store]\nurl = 'sqlite:{database}'\n\
          [policyd]\nlisten = ['127.0.0.1:{policy}']\nhttp = '127.0.0.1:{policy_http}'\n\
          [contentd]\nlisten = ['127.0.0.1:{content}']\nhttp = '127.0.0.1:{content_http}'\nreinject = '127.0.0.1:{reinject}'\n\
+         [handover]\nsecret_file = '{secret}'\nhold = '127.0.0.1:{hold}'\n\
          [antivirus.clamd]\naddress = '{clamd}'\n",
         database = directory.join("octroi.db").display(),
         policy = ports.policy,
@@ -164,9 +166,19 @@ fn settings(directory: &Path, ports: &Ports, clamd: &Clamd) -> Table {
         content = ports.content,
         content_http = ports.content_http,
         reinject = ports.reinject,
+        secret = directory.join("handover-secret").display(),
+        hold = ports.hold,
         clamd = clamd.address(),
     );
     table(&text)
+}
+
+/// The secret that policyd and contentd share.
+pub const SECRET: &str = "the secret of the sandbox, 32 characters or more";
+
+fn write_secret(directory: &Path) -> Result<(), Trouble> {
+    let path = directory.join("handover-secret");
+    std::fs::write(&path, SECRET).map_err(|error| Trouble::new(path.display(), error))
 }
 
 fn write_settings(directory: &Path, settings: &Table) -> Result<PathBuf, Trouble> {

@@ -7,6 +7,7 @@
 
 use super::Limits;
 use super::header;
+use common::handover::{ORDER_HEADER, RESULTS_HEADER};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -119,8 +120,9 @@ impl Default for HeaderSettings {
 impl HeaderSettings {
     /// Whether fields with this name are removed. Incoming copies of ours always are, listed or not.
     pub fn removes(&self, name: &str) -> bool {
-        let own = self.add.iter().any(|field| field.name().eq_ignore_ascii_case(name));
-        own || self.remove.iter().any(|pattern| fits(pattern, name))
+        let own = self.add.iter().map(|field| field.name()).chain([ORDER_HEADER, RESULTS_HEADER]);
+        own.into_iter().any(|field| field.eq_ignore_ascii_case(name))
+            || self.remove.iter().any(|pattern| fits(pattern, name))
     }
 
     /// What is wrong with the section: the key within it and a message.
@@ -206,7 +208,8 @@ mod tests {
     #[test]
     fn copies_of_ours_go_even_when_the_list_is_empty() {
         let settings = HeaderSettings { remove: Vec::new(), add: vec![OwnField::Id] };
-        let message = b"X-Octroi-ID: forged\r\nX-Spam-Flag: NO\r\n\r\n";
+        let message =
+            b"X-Octroi-ID: forged\r\nx-octroi-order: hold\r\nX-Octroi-Results: spf=pass\r\nX-Spam-Flag: NO\r\n\r\n";
         assert_eq!(applied(message, &plan(message, &[], &settings)), b"X-Spam-Flag: NO\r\n\r\n");
     }
 

@@ -11,6 +11,7 @@ mod rule;
 
 use common::config::{Listed, Mistakes, Source};
 use common::dns::DnsSettings;
+use common::handover::HandoverSettings;
 use common::record::LogSettings;
 use common::store::StoreSettings;
 
@@ -41,6 +42,8 @@ pub struct Settings {
     pub perimeter: PerimeterSettings,
     /// `[[rule]]`, in their order.
     pub rules: Vec<Listed<RuleSettings>>,
+    /// `[handover]`.
+    pub handover: HandoverSettings,
 }
 
 impl Settings {
@@ -56,6 +59,7 @@ impl Settings {
             access: source.section("access", &mut mistakes),
             perimeter: PerimeterSettings::read(source, &mut mistakes),
             rules: source.list("rule", &mut mistakes),
+            handover: HandoverSettings::read(source, &mut mistakes),
         };
         if let Err(message) = settings.log.check() {
             mistakes.push(source.mistake("log.level", message));
