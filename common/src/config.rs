@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 12] = [
+pub const SECTIONS: [&str; 13] = [
     "store",
     "log",
     "dns",
@@ -24,6 +24,7 @@ pub const SECTIONS: [&str; 12] = [
     "greylist",
     "access",
     "perimeter",
+    "recipients",
     "contentd",
     "antivirus",
     "banned",
@@ -32,7 +33,7 @@ pub const SECTIONS: [&str; 12] = [
 ];
 
 /// All top-level arrays of tables (`[[name]]`) that exist. The entries of all files count, one after the other.
-pub const LISTS: [&str; 1] = ["rule"];
+pub const LISTS: [&str; 3] = ["rule", "directory", "protected"];
 
 const ENVIRONMENT: &str = "OCTROI__";
 

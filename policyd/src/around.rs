@@ -7,6 +7,7 @@ use crate::checks::pool::Pools;
 use crate::pending::Pending;
 use crate::perimeter::Perimeter;
 use crate::policy::Policy;
+use crate::recipients::book::Book;
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
 use crate::store::marker::Marker;
@@ -28,6 +29,8 @@ pub struct Around<'a> {
     pub marker: Option<&'a Marker>,
     /// Who asks DNS lists; none where none is asked.
     pub perimeter: Option<&'a Perimeter>,
+    /// What is known of recipients; none where nobody keeps it.
+    pub recipients: Option<&'a Book>,
     /// How many triplets wait.
     pub pending: &'a Pending,
     /// Which messages have their header.

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::around::Around;
 use crate::checks::pool::Pools;
-use crate::checks::{access, greylist, marks, perimeter, rules};
+use crate::checks::{access, greylist, marks, perimeter, recipients, rules};
 use crate::config::{GreylistMode, OnStoreError};
 use crate::course::{Answer, Course};
 use crate::explain;
 use crate::pending::Pending;
 use crate::perimeter::Perimeter;
 use crate::policy::Policy;
+use crate::recipients::book::Book;
 use crate::request::PolicyRequest;
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
@@ -34,6 +35,8 @@ pub enum Check {
     Rules,
     /// DNS lists, HELO, names, SPF: what they weigh together.
     Perimeter,
+    /// Whether the recipient exists and may be written to.
+    Recipients,
     /// Greylisting.
     Greylist,
     /// No check decided.
@@ -42,7 +45,7 @@ pub enum Check {
 
 impl Check {
     /// The order in which checks are asked.
-    const ORDER: [Self; 4] = [Self::Access, Self::Rules, Self::Perimeter, Self::Greylist];
+    const ORDER: [Self; 5] = [Self::Access, Self::Rules, Self::Recipients, Self::Perimeter, Self::Greylist];
 
     /// The word for log and trace.
     pub fn word(self) -> &'static str {
@@ -50,6 +53,7 @@ impl Check {
             Self::Access => "access",
             Self::Perimeter => "perimeter",
             Self::Rules => "rules",
+            Self::Recipients => "recipients",
             Self::Greylist => "greylist",
             Self::None => "none",
         }
@@ -86,6 +90,7 @@ pub struct Decider {
     trust: Option<TrustBook>,
     marker: Option<Marker>,
     perimeter: Option<Perimeter>,
+    recipients: Option<Book>,
     pending: Pending,
     sessions: Sessions,
     tally: Tally,
@@ -105,6 +110,7 @@ impl Decider {
             trust,
             marker: None,
             perimeter: None,
+            recipients: None,
             pending,
             sessions,
             tally,
@@ -130,6 +136,12 @@ impl Decider {
     #[must_use]
     pub fn guarding(self, perimeter: Perimeter) -> Self {
         Self { perimeter: Some(perimeter), ..self }
+    }
+
+    /// The same with what is known of recipients.
+    #[must_use]
+    pub fn knowing(self, recipients: Book) -> Self {
+        Self { recipients: Some(recipients), ..self }
     }
 
     /// The same with decisions kept to be explained later.
@@ -206,6 +218,7 @@ impl Decider {
             trust: self.trust.as_ref(),
             marker: self.marker.as_ref(),
             perimeter: self.perimeter.as_ref(),
+            recipients: self.recipients.as_ref(),
             pending: &self.pending,
             sessions: &self.sessions,
             host: &self.host,
@@ -227,6 +240,7 @@ async fn ask_in_order(
             Check::Access => access::check(around, request, course).await,
             Check::Perimeter => perimeter::check(around, request, course).await,
             Check::Rules => rules::check(around, request, course).await,
+            Check::Recipients => recipients::check(around, request, course).await,
             Check::Greylist => greylist::check(around, request, course).await,
             Check::None => Ok(Answer::Nothing),
         };

@@ -9,10 +9,12 @@ use arc_swap::{ArcSwap, Guard};
 use common::config::{Mistake, Mistakes};
 use common::dns::Resolver;
 
+use crate::checks::protected::Protected;
 use crate::checks::rules::Counts;
 use crate::config::Settings;
 use crate::lists::Lists;
 use crate::perimeter::Plan;
+use crate::recipients::book::Recipients;
 use crate::rules::Rules;
 use crate::store::greylist::Times;
 use crate::template::Template;
@@ -38,11 +40,20 @@ pub struct Policy {
     pub rules: Rules,
     /// How often they match.
     pub rule_counts: Counts,
+    /// Whose recipients are looked up, and where; none: nobody's.
+    pub recipients: Option<Arc<Recipients>>,
+    /// Recipients to whom only insiders may write.
+    pub protected: Vec<Protected>,
 }
 
 impl Policy {
     /// Loads the lists that the settings name.
     pub fn load(settings: Settings) -> Result<Self, Mistakes> {
+        Self::load_after(None, settings)
+    }
+
+    /// The same, with what goes on as it is of the policy before: directories whose settings have not changed.
+    pub fn load_after(before: Option<&Self>, settings: Settings) -> Result<Self, Mistakes> {
         let lists = Lists::load(&settings)?;
         let rules = Rules::compile(&settings.rules, true)?;
         let greylist = &settings.greylist;
@@ -57,6 +68,14 @@ impl Policy {
             },
             text: template("greylist.text", &greylist.text)?,
             header_name: greylist.header.split(':').next().unwrap_or_default().to_owned(),
+            recipients: Recipients::open(
+                &settings.recipients,
+                &settings.directories,
+                before.and_then(|before| before.recipients.as_deref()),
+            )?,
+            protected: (settings.protected.iter())
+                .map(|(origin, protected)| Protected::load(origin, protected))
+                .collect::<Result<_, _>>()?,
             header: header.map(|header| template("greylist.header", header)).transpose()?,
             rule_counts: Counts::new(&rules),
             rules,
@@ -118,7 +137,7 @@ impl Live {
     /// Reads settings and lists anew and puts them in force together, or neither when anything is wrong. Blocks on files. Gives
     /// the keys that differ from those the daemon started with but need a restart.
     pub fn reload(&self) -> Result<Vec<&'static str>, Mistakes> {
-        let mut policy = Policy::load((self.read)()?)?;
+        let mut policy = Policy::load_after(Some(&self.current()), (self.read)()?)?;
         policy.lists.share_stored(&self.current().lists);
         policy.perimeter = Plan::new(&policy.settings.perimeter, &self.current().perimeter.lists.all)?;
         let waiting = self.started.unreloadable(&policy.settings);

@@ -18,6 +18,7 @@ mod optlists;
 mod outage;
 mod perimeter;
 mod pool;
+mod recipients;
 mod rules;
 mod trust;
 mod wire;

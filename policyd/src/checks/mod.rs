@@ -10,4 +10,6 @@ pub mod greylist;
 pub mod marks;
 pub mod perimeter;
 pub mod pool;
+pub mod protected;
+pub mod recipients;
 pub mod rules;

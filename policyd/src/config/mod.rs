@@ -7,6 +7,7 @@ mod access;
 mod greylist;
 mod perimeter;
 mod policyd;
+pub mod recipients;
 mod rule;
 
 use common::config::{Listed, Mistakes, Source};
@@ -21,6 +22,7 @@ pub use policyd::{OnStoreError, PolicydSettings};
 pub use rule::RuleSettings;
 
 use crate::rules::Rules;
+pub use recipients::{DirectorySettings, ProtectedSettings, RecipientsSettings};
 
 /// Everything that policyd reads from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,6 +43,12 @@ pub struct Settings {
     pub perimeter: PerimeterSettings,
     /// `[[rule]]`, in their order.
     pub rules: Vec<Listed<RuleSettings>>,
+    /// `[recipients]`.
+    pub recipients: RecipientsSettings,
+    /// All `[[directory]]`.
+    pub directories: Vec<DirectorySettings>,
+    /// All `[[protected]]`, with the place of each.
+    pub protected: Vec<(String, ProtectedSettings)>,
 }
 
 impl Settings {
@@ -56,6 +64,9 @@ impl Settings {
             access: source.section("access", &mut mistakes),
             perimeter: PerimeterSettings::read(source, &mut mistakes),
             rules: source.list("rule", &mut mistakes),
+            recipients: source.section("recipients", &mut mistakes),
+            directories: recipients::directories(source.list("directory", &mut mistakes), &mut mistakes),
+            protected: recipients::protected(source.list("protected", &mut mistakes), &mut mistakes),
         };
         if let Err(message) = settings.log.check() {
             mistakes.push(source.mistake("log.level", message));
@@ -65,6 +76,7 @@ impl Settings {
         if let Err(wrong) = Rules::compile(&settings.rules, false) {
             mistakes.extend(wrong);
         }
+        settings.recipients.check(source, &settings, &mut mistakes);
         mistakes.into_result(settings)
     }
 
@@ -81,6 +93,8 @@ impl Settings {
             ("policyd.journal", old.journal != now.journal),
             ("policyd.journal_size", old.journal_size != now.journal_size),
             ("greylist.durable", self.greylist.durable != new.greylist.durable),
+            ("recipients.remember", self.recipients.remember != new.recipients.remember),
+            ("recipients.file", self.recipients.file != new.recipients.file),
             ("store", self.store != new.store),
             ("log", self.log != new.log),
             ("dns", self.dns != new.dns),
