@@ -20,6 +20,7 @@ mod optlists;
 mod outage;
 mod perimeter;
 mod pool;
+mod recipients;
 mod rules;
 mod trust;
 mod wire;
