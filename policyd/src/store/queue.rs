@@ -200,7 +200,9 @@ struct Served {
 }
 
 fn take_more(waiting: &mut mpsc::Receiver<Waiting>, batch: &mut Vec<Waiting>) {
-    while batch.len() < BATCH && let Ok(more) = waiting.try_recv() {
+    while batch.len() < BATCH
+        && let Ok(more) = waiting.try_recv()
+    {
         batch.push(more);
     }
 }
@@ -258,9 +260,7 @@ impl Worker {
         if self.last.took < SLOW || batch.len() * 2 > expected {
             return;
         }
-        let more = async {
-            while batch.len() < expected && waiting.recv_many(batch, BATCH - batch.len()).await > 0 {}
-        };
+        let more = async { while batch.len() < expected && waiting.recv_many(batch, BATCH - batch.len()).await > 0 {} };
         // Whether the time is over or they are all here.
         let _ = tokio::time::timeout(GATHER, more).await;
     }
