@@ -196,6 +196,8 @@ impl Store {
                     .synchronous(SqliteSynchronous::Normal)
                     // In KiB, of each connection: with the usual 2 MB eight of them would be the largest part of the daemon.
                     .pragma("cache_size", "-512")
+                    // Pages of the log until it is written back (16 MB): new triplets change the same pages again and again.
+                    .pragma("wal_autocheckpoint", "4000")
                     .busy_timeout(Duration::from_secs(5));
                 let pool = SqlitePoolOptions::new()
                     .max_connections(settings.max_connections)

@@ -201,13 +201,17 @@ impl Plan {
         Ok(())
     }
 
-    /// First contacts as fast as they are answered, and at a pace at which every one of them is kept to be explained.
+    /// Known triplets, and first contacts as fast as they are answered and at a pace at which every one of them is kept to be explained.
     async fn settings(&self, report: &mut Report) -> Result<(), Trouble> {
         let names = names::serve().await.map_err(|error| Trouble::new("a name server", error))?;
         let field = Field::settings(names).await?;
         let subjects = field.subjects()?;
+        for subject in subjects.iter().filter(|subject| subject.kind == Kind::Ours) {
+            policy::make_known(subject).await?;
+        }
         let paced = Bounds { pace: Some(PACE), ..self.bounds };
         for &clients in &self.connections {
+            self.policy_load(report, &subjects, (Load::Known, "known triplet"), clients, self.bounds).await?;
             self.policy_load(report, &subjects, (Load::New, "first contact"), clients, self.bounds).await?;
             let name = "first contact, new domain";
             self.policy_load(report, &subjects, (Load::NewDomain, name), clients, self.bounds).await?;

@@ -76,13 +76,15 @@ impl Connection {
     pub async fn acquire_for_triplets(store: &Store, durable: bool) -> Result<Self, StoreError> {
         let mut connection = Self::acquire_losable(store).await?;
         match &mut connection {
-            _ if !durable => {}
-            Self::Postgres(connection) => {
+            Self::Postgres(connection) if durable => {
                 sqlx::raw_sql("set synchronous_commit = on").execute(&mut **connection).await?;
             }
-            // The log of SQLite is otherwise synced when it is written back.
+            Self::Postgres(_) => {}
             Self::Sqlite(connection) => {
-                sqlx::raw_sql("pragma synchronous = full").execute(&mut **connection).await?;
+                // The log is otherwise synced when it is written back. The cache of this one connection is what saves most reading.
+                let synchronous = if durable { "full" } else { "normal" };
+                let settings = format!("pragma synchronous = {synchronous}; pragma cache_size = -2048");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(&mut **connection).await?;
             }
         }
         Ok(connection)

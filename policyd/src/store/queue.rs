@@ -29,6 +29,9 @@ const WAITING: usize = 4096;
 const BATCH: usize = 256;
 /// Share of the time left that the store is given when this host can decide by itself.
 const SHARE: f64 = 0.8;
+/// From such a statement on it is worth [`GATHER`] to have more requests in the next one.
+const SLOW: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(1);
 /// Time for one statement, after which its connection counts as dead.
 const STATEMENT_TIME: Duration = Duration::from_secs(6);
 
@@ -85,7 +88,8 @@ impl GreylistQueue {
             });
         }
         let tasks = TaskTracker::new();
-        let worker = Worker { store: store.clone(), health: health.clone(), connection: None, durable };
+        let (store_too, judge, last) = (store.clone(), health.clone(), Served::default());
+        let worker = Worker { store: store_too, health: judge, connection: None, durable, last };
         let stopped = stop.clone();
         tasks.spawn(async move { worker.run(waiting, &stopped).await });
         if let Store::Postgres(_) = store {
@@ -185,6 +189,22 @@ struct Worker {
     health: Arc<Health>,
     connection: Option<Connection>,
     durable: bool,
+    last: Served,
+}
+
+/// The batch before this one.
+#[derive(Debug, Clone, Copy, Default)]
+struct Served {
+    requests: usize,
+    took: Duration,
+}
+
+fn take_more(waiting: &mut mpsc::Receiver<Waiting>, batch: &mut Vec<Waiting>) {
+    while batch.len() < BATCH
+        && let Ok(more) = waiting.try_recv()
+    {
+        batch.push(more);
+    }
 }
 
 impl Worker {
@@ -203,11 +223,7 @@ impl Worker {
                     if taken == 0 {
                         return;
                     }
-                    // Requests that are being read at this moment come along.
-                    tokio::task::yield_now().await;
-                    while batch.len() < BATCH && let Ok(more) = waiting.try_recv() {
-                        batch.push(more);
-                    }
+                    self.gather(&mut waiting, &mut batch).await;
                     self.serve(&mut batch).await;
                 }
                 () = &mut clean_again, if cleans => {
@@ -229,9 +245,30 @@ impl Worker {
         }
     }
 
+    /// Takes along what is on its way: requests that are being read at this moment, and after a slow statement (a commit that waits for
+    /// the disk) those of the askers that it has just answered. Else one of them would go ahead alone and all others wait for two.
+    async fn gather(&mut self, waiting: &mut mpsc::Receiver<Waiting>, batch: &mut Vec<Waiting>) {
+        loop {
+            let before = batch.len();
+            tokio::task::yield_now().await;
+            take_more(waiting, batch);
+            if batch.len() == before || batch.len() >= BATCH {
+                break;
+            }
+        }
+        let expected = self.last.requests.min(BATCH);
+        if self.last.took < SLOW || batch.len() * 2 > expected {
+            return;
+        }
+        let more = async { while batch.len() < expected && waiting.recv_many(batch, BATCH - batch.len()).await > 0 {} };
+        // Whether the time is over or they are all here.
+        let _ = tokio::time::timeout(GATHER, more).await;
+    }
+
     /// Answers a batch. Requests whose askers have gone are left out; on an error nobody gets an answer.
     async fn serve(&mut self, batch: &mut Vec<Waiting>) {
         batch.retain(|waiting| !waiting.reply.is_closed());
+        let (begun, requests) = (Instant::now(), batch.len());
         batch.sort_unstable_by(|a, b| (a.times, &a.triplet).cmp(&(b.times, &b.triplet)));
         let mut rest = std::mem::take(batch);
         while let Some(times) = rest.first().map(|waiting| waiting.times) {
@@ -243,6 +280,7 @@ impl Worker {
             }
         }
         *batch = rest;
+        self.last = Served { requests, took: begun.elapsed() };
     }
 
     async fn serve_group(&mut self, group: Vec<Waiting>, times: Times) -> Result<(), StoreError> {
