@@ -17,6 +17,7 @@ mod memory;
 mod optlists;
 mod outage;
 mod perimeter;
+mod perimeter_signs;
 mod pool;
 mod rules;
 mod trust;

@@ -8,6 +8,7 @@ mod greylist;
 mod perimeter;
 mod policyd;
 mod rule;
+mod signs;
 
 use common::config::{Listed, Mistakes, Source};
 use common::dns::DnsSettings;
@@ -20,6 +21,9 @@ pub use greylist::{GreylistAction, GreylistMode, GreylistSettings, TrustLevel};
 pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSettings, shown};
 pub use policyd::{OnStoreError, PolicydSettings};
 pub use rule::RuleSettings;
+pub use signs::{
+    Effect, GeoSettings, HeloSettings, ReverseNameSettings, SenderSettings, SpfHeader, SpfIdentity, SpfSettings,
+};
 
 use crate::rules::Rules;
 
