@@ -66,8 +66,8 @@ impl Policy {
         let header = Some(&greylist.header).filter(|header| !header.is_empty());
         Ok(Self {
             lists,
-            perimeter: Plan::new(&settings.perimeter, &[])?,
             limits: Limits::load(&settings)?,
+            perimeter: Plan::new(&settings.perimeter)?,
             times: Times {
                 delay: greylist.delay.as_millis(),
                 retry_window: greylist.retry_window.as_millis(),
@@ -150,7 +150,7 @@ impl Live {
     pub fn reload(&self) -> Result<Vec<&'static str>, Mistakes> {
         let mut policy = Policy::load_after(Some(&self.current()), (self.read)()?)?;
         policy.lists.share_stored(&self.current().lists);
-        policy.perimeter = Plan::new(&policy.settings.perimeter, &self.current().perimeter.lists.all)?;
+        policy.perimeter.continuing(&policy.settings.perimeter, &self.current().perimeter);
         let waiting = self.started.unreloadable(&policy.settings);
         self.current.store(Arc::new(policy));
         Ok(waiting)

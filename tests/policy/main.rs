@@ -19,6 +19,7 @@ mod memory;
 mod optlists;
 mod outage;
 mod perimeter;
+mod perimeter_signs;
 mod pool;
 mod recipients;
 mod rules;
