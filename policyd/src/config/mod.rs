@@ -21,7 +21,7 @@ pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSetti
 pub use policyd::{OnStoreError, PolicydSettings};
 pub use rule::RuleSettings;
 
-use crate::rules::Rules;
+use crate::rules::{Names, Rules};
 
 /// Everything that policyd reads from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,10 +66,18 @@ impl Settings {
         }
         settings.policyd.check(source, &mut mistakes);
         settings.greylist.check(source, &mut mistakes);
-        if let Err(wrong) = Rules::compile(&settings.rules, false) {
+        if let Err(wrong) = Rules::compile(&settings.rules, &settings.names(), false) {
             mistakes.extend(wrong);
         }
         mistakes.into_result(settings)
+    }
+
+    /// What rules can name.
+    pub fn names(&self) -> Names<'_> {
+        let perimeter = &self.perimeter;
+        let clients = perimeter.dnsbl.iter().chain(&perimeter.dnswl).map(|list| shown(&list.name, &list.zone));
+        let domains = perimeter.rhsbl.iter().map(|list| shown(&list.name, &list.zone));
+        Names { dns_lists: clients.chain(domains).collect(), handover: self.handover.secret_file.is_some() }
     }
 
     /// The keys of `new` that differ from ours but take effect only at the next start.
