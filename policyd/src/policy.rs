@@ -61,7 +61,7 @@ impl Policy {
     /// The same, with what goes on as it is of the policy before: directories whose settings have not changed.
     pub fn load_after(before: Option<&Self>, settings: Settings) -> Result<Self, Mistakes> {
         let lists = Lists::load(&settings)?;
-        let rules = Rules::compile(&settings.rules, true)?;
+        let rules = Rules::compile(&settings.rules, &settings.names(), true)?;
         let greylist = &settings.greylist;
         let header = Some(&greylist.header).filter(|header| !header.is_empty());
         Ok(Self {

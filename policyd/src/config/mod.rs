@@ -28,8 +28,9 @@ pub use signs::{
     Effect, GeoSettings, HeloSettings, ReverseNameSettings, SenderSettings, SpfHeader, SpfIdentity, SpfSettings,
 };
 
-use crate::rules::Rules;
 pub use recipients::{DirectorySettings, ProtectedSettings, RecipientsSettings};
+
+use crate::rules::{Names, Rules};
 
 /// Everything that policyd reads from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,7 +90,7 @@ impl Settings {
         }
         settings.policyd.check(source, &mut mistakes);
         settings.greylist.check(source, &mut mistakes);
-        if let Err(wrong) = Rules::compile(&settings.rules, false) {
+        if let Err(wrong) = Rules::compile(&settings.rules, &settings.names(), false) {
             mistakes.extend(wrong);
         }
         settings.limits.check(source, &mut mistakes);
@@ -97,6 +98,14 @@ impl Settings {
         settings.limit = limit::read(source, network, &mut mistakes);
         settings.recipients.check(source, &settings, &mut mistakes);
         mistakes.into_result(settings)
+    }
+
+    /// What rules can name.
+    pub fn names(&self) -> Names<'_> {
+        let perimeter = &self.perimeter;
+        let clients = perimeter.dnsbl.iter().chain(&perimeter.dnswl).map(|list| shown(&list.name, &list.zone));
+        let domains = perimeter.rhsbl.iter().map(|list| shown(&list.name, &list.zone));
+        Names { dns_lists: clients.chain(domains).collect(), handover: self.handover.secret_file.is_some() }
     }
 
     /// The keys of `new` that differ from ours but take effect only at the next start.

@@ -4,6 +4,7 @@
 //! Pure. Words, numbers and reply texts are checked when the configuration is read. Whether the list ends with an action is said here
 //! ([`Action::is_last`]); carrying out is for `checks::rules`.
 
+use common::orders::Order;
 use common::units::Period;
 
 use super::compile::{Compiler, meant};
@@ -11,7 +12,7 @@ use super::text::Template;
 use crate::template::{header_mistake, reply_mistake_of};
 
 /// All words of actions.
-const WORDS: [&str; 11] = [
+const WORDS: [&str; 16] = [
     "accept",
     "reject",
     "defer",
@@ -23,6 +24,11 @@ const WORDS: [&str; 11] = [
     "tag",
     "stop",
     "skip_to",
+    "hold",
+    "redirect",
+    "bcc",
+    "discard",
+    "no_attachments",
 ];
 /// Largest score of one action, up or down: a sum of all rules stays far from overflow.
 const MAX_SCORE: i32 = 10_000;
@@ -52,6 +58,8 @@ pub enum Action {
     Stop,
     /// On with a later rule, by its place in the list.
     SkipTo(usize),
+    /// What contentd is to do with the message.
+    Order(Order),
 }
 
 impl Action {
@@ -80,6 +88,7 @@ impl Action {
             "tag" => tag_name(rest).and_then(|name| compiler.tag(name)).map(Self::Tag),
             "stop" => alone(Self::Stop),
             "skip_to" => find(rest).map(Self::SkipTo),
+            word if Order::WORDS.contains(&word) => order(text, compiler).map(Self::Order),
             _ => Err(format!("there is no action {word:?}{}", meant(word, WORDS.into_iter()))),
         }
     }
@@ -108,6 +117,7 @@ impl Action {
             Self::Tag(_) => "tag",
             Self::Stop => "stop",
             Self::SkipTo(_) => "skip_to",
+            Self::Order(order) => order.word(),
         }
     }
 }
@@ -130,6 +140,14 @@ fn reply(text: &str, class: char) -> Result<Template, String> {
     match reply_mistake_of(text, class) {
         Some(message) => Err(format!("the text {message}")),
         None => Template::new(text),
+    }
+}
+
+fn order(text: &str, compiler: &Compiler<'_>) -> Result<Order, String> {
+    let order = text.parse::<Order>().map_err(|error| error.to_string())?;
+    match compiler.names.handover {
+        true => Ok(order),
+        false => Err("contentd does not hear of it: handover.secret_file is not set".to_owned()),
     }
 }
 
