@@ -10,7 +10,7 @@ SYSCONFDIR ?= /etc
 DESTDIR ?=
 # Flags for the sandbox and the bench: make run ARGS="--once --smtp-port 2626"
 ARGS ?=
-# make bench PEERS=1: postgrey and sqlgrey in the same table
+# make bench PEERS=1: postgrey, sqlgrey, postfwd and policyd-rate-limit in the same table
 PEERS ?=
 
 CARGO := $(shell command -v cargo 2>/dev/null || { [ -x "$$HOME/.cargo/bin/cargo" ] && echo "$$HOME/.cargo/bin/cargo"; })
@@ -22,8 +22,8 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 BUILD_PACKAGES = gcc libc6-dev
 RUN_PACKAGES = $(BUILD_PACKAGES) postfix clamav-daemon
 BENCH_PACKAGES = $(BUILD_PACKAGES) postgresql clamav-daemon $(if $(PEERS),$(PEER_PACKAGES))
-PEER_PACKAGES = postgrey sqlgrey libdbd-pg-perl libdbd-sqlite3-perl
 TEST_PACKAGES = $(RUN_PACKAGES) postgresql swaks postgrey sqlgrey db-util libdbd-sqlite3-perl slapd ldap-utils openssl
+PEER_PACKAGES = postgrey sqlgrey libdbd-pg-perl libdbd-sqlite3-perl postfwd policyd-rate-limit
 CORPUS_PACKAGES = $(BUILD_PACKAGES) clamav-daemon zstd
 
 help:                   ## this list
@@ -53,7 +53,7 @@ test-corpus:            ## what needs real mail: make test-corpus CORPUS=DIR
 	@tests/packages.sh $(CORPUS_PACKAGES)
 	@CORPUS="$(abspath $(CORPUS))" tests/clean.sh $(CARGO) test --locked -p tests --features corpus --test corpus
 
-bench:                  ## requests and messages a second, beside do-nothing daemons (PEERS=1: beside postgrey and sqlgrey too)
+bench:                  ## requests and messages a second, beside do-nothing daemons (PEERS=1: beside those of others too)
 	$(NEED_CARGO)
 	@tests/packages.sh $(BENCH_PACKAGES)
 	$(CARGO) build --locked --release -p policyd -p contentd -p tests --bins

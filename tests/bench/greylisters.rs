@@ -64,7 +64,7 @@ impl Greylisters {
             port: greylister.port(),
             process: greylister.id(),
             beside: *beside,
-            kind: Kind::Peer,
+            kind: Kind::Greylister,
         })
     }
 }

@@ -8,6 +8,7 @@ mod content;
 mod cpu;
 mod expiry;
 mod greylisters;
+mod limiters;
 mod measure;
 mod names;
 mod peers;
@@ -49,7 +50,7 @@ struct Arguments {
     /// One part only; the first two are the usual ones
     #[arg(long)]
     only: Option<Part>,
-    /// postgrey and sqlgrey as well, in the same table
+    /// postgrey, sqlgrey, postfwd and policyd-rate-limit as well, in the same table
     #[arg(long)]
     peers: bool,
     /// Only these loads on policyd
@@ -174,7 +175,9 @@ impl Plan {
     async fn policy_loads(&self, field: &Field, report: &mut Report) -> Result<(), Trouble> {
         let subjects = field.subjects()?;
         if self.loads.iter().any(|load| matches!(load, Load::Known | Load::Hot)) {
-            for subject in subjects.iter().filter(|subject| subject.kind != Kind::Nothing) {
+            for subject in
+                subjects.iter().filter(|subject| Load::Known.suits(subject.kind) && subject.kind != Kind::Nothing)
+            {
                 policy::make_known(subject).await?;
             }
         }

@@ -24,8 +24,10 @@ pub(crate) enum Kind {
     Nothing,
     /// One of our daemons.
     Ours,
-    /// What others use for the same.
-    Peer,
+    /// A greylister of somebody else.
+    Greylister,
+    /// A rate limiter of somebody else.
+    Limiter,
 }
 
 /// A server under test.

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::cpu;
 use crate::greylisters::Greylisters;
+use crate::limiters::Limiters;
 use crate::measure::{Kind, Subject};
 use crate::policy::{DELAY, WHITELISTED};
 
@@ -156,6 +157,7 @@ pub(crate) struct Field {
     sink: Option<Peer>,
     tested: Vec<Tested>,
     greylisters: Option<Greylisters>,
+    limiters: Option<Limiters>,
     // Behind the daemons: fields are dropped in order.
     _cluster: Option<Cluster>,
     _clamd: Option<Clamd>,
@@ -174,6 +176,7 @@ impl Field {
                 sink: None,
                 tested: Vec::new(),
                 greylisters: None,
+                limiters: None,
                 _cluster: None,
                 _clamd: None,
                 _directory: directory,
@@ -193,11 +196,13 @@ impl Field {
         })?;
         on_postgres.beside = cluster.id();
         let greylisters = if peers { Some(Greylisters::start(root).await?) } else { None };
+        let limiters = if peers { Some(Limiters::start(root)?) } else { None };
         Ok(Field {
             peer,
             sink: None,
             tested: vec![on_sqlite, on_postgres],
             greylisters,
+            limiters,
             _cluster: Some(cluster),
             _clamd: None,
             _directory: directory,
@@ -229,6 +234,7 @@ impl Field {
             sink: None,
             tested,
             greylisters: None,
+            limiters: None,
             _cluster: Some(cluster),
             _clamd: None,
             _directory: directory,
@@ -248,6 +254,7 @@ impl Field {
                 sink: Some(sink),
                 tested: Vec::new(),
                 greylisters: None,
+                limiters: None,
                 _cluster: None,
                 _clamd: None,
                 _directory: directory,
@@ -267,6 +274,7 @@ impl Field {
             sink: Some(sink),
             tested: vec![alone, scanning],
             greylisters: None,
+            limiters: None,
             _cluster: None,
             _clamd: Some(clamd),
             _directory: directory,
@@ -277,7 +285,8 @@ impl Field {
     pub(crate) fn subjects(&self) -> Result<Vec<Subject>, Trouble> {
         let ours = self.tested.iter().map(Tested::subject);
         let others = self.greylisters.iter().flat_map(Greylisters::subjects).map(Ok);
-        std::iter::once(Ok(self.peer.subject())).chain(ours).chain(others).collect()
+        let limiters = self.limiters.iter().flat_map(Limiters::subjects).map(Ok);
+        std::iter::once(Ok(self.peer.subject())).chain(ours).chain(others).chain(limiters).collect()
     }
 
     /// Port of the next hop; content only.
@@ -354,7 +363,8 @@ impl<'a> Policyd<'a> {
         format!(
             "[store]\nurl = '{}'\n[policyd]\nlisten = ['127.0.0.1:{port}']\nhttp = '{http}'\non_store_error = 'defer'\n\
              journal_size = '0B'\n{}{}\
-             [greylist]\nmode = 'strict'\ndelay = '{}s'\n{key}{}max_pending_per_net = 0\n",
+             [greylist]\nmode = 'strict'\ndelay = '{}s'\n{key}{}max_pending_per_net = 0\n\
+             [[limit]]\nname = 'user'\nkey = ['sasl_username']\nunit = 'recipients'\nrate = '1000000/1h'\n",
             self.url,
             whitelist.unwrap_or_default(),
             self.more,
