@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 13] = [
+pub const SECTIONS: [&str; 14] = [
     "store",
     "log",
     "dns",
@@ -25,6 +25,7 @@ pub const SECTIONS: [&str; 13] = [
     "access",
     "perimeter",
     "handover",
+    "limits",
     "contentd",
     "antivirus",
     "banned",
@@ -33,7 +34,7 @@ pub const SECTIONS: [&str; 13] = [
 ];
 
 /// All top-level arrays of tables (`[[name]]`) that exist. The entries of all files count, one after the other.
-pub const LISTS: [&str; 1] = ["rule"];
+pub const LISTS: [&str; 2] = ["limit", "rule"];
 
 const ENVIRONMENT: &str = "OCTROI__";
 

@@ -43,6 +43,18 @@ fn same_options<T: Serialize>(section: &str, defaults: &T, off: &[&str]) {
     assert_eq!(in_file, in_code, "options of [{section}]: left the file, right the code");
 }
 
+/// The same for the first entry of an array of tables.
+fn same_list_options<T: Serialize>(name: &str, example: &T, off: &[&str]) {
+    let file: toml::Table = everything().parse().expect("the file is TOML");
+    let shown = file[name][0].as_table().expect("an entry is a table");
+    let mut in_file: Vec<&str> = shown.keys().map(String::as_str).collect();
+    let in_code = toml::Table::try_from(example).expect("settings can be written");
+    let mut in_code: Vec<&str> = in_code.keys().map(String::as_str).chain(off.iter().copied()).collect();
+    in_file.sort_unstable();
+    in_code.sort_unstable();
+    assert_eq!(in_file, in_code, "options of [[{name}]]: left the file, right the code");
+}
+
 #[test]
 fn as_shipped_it_is_the_defaults() {
     let source = Source::from_text("deploy/octroi.toml", &shipped()).unwrap();
@@ -70,6 +82,8 @@ fn every_option_is_shown_and_no_other() {
     same_options("access", &policyd.access, &[]);
     same_options("perimeter", &policyd.perimeter, &[]);
     same_options("handover", &policyd.handover, &["secret_file"]);
+    same_options("limits", &policyd.limits, &[]);
+    same_list_options("limit", &policyd::config::LimitSettings::default(), &["burst", "stage", "warn_at", "block_at"]);
     let contentd = contentd::config::Settings::default();
     same_options("contentd", &contentd.contentd, &[]);
     same_options("antivirus", &contentd.antivirus, &["clamd"]);

@@ -9,6 +9,7 @@ use crate::perimeter::Perimeter;
 use crate::policy::Policy;
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
+use crate::store::limits::queue::LimitQueue;
 use crate::store::marker::Marker;
 use crate::store::queue::GreylistQueue;
 use crate::verdict::DecisionId;
@@ -28,6 +29,8 @@ pub struct Around<'a> {
     pub marker: Option<&'a Marker>,
     /// Who asks DNS lists; none where none is asked.
     pub perimeter: Option<&'a Perimeter>,
+    /// The way to the limits; none where nothing is limited.
+    pub limits: Option<&'a LimitQueue>,
     /// How many triplets wait.
     pub pending: &'a Pending,
     /// Which messages have their header.

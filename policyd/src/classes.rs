@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::around::Around;
 use crate::checks::pool::Pools;
-use crate::checks::{access, greylist, marks, perimeter, rules};
+use crate::checks::{access, greylist, limits, marks, perimeter, rules};
 use crate::config::{GreylistMode, OnStoreError};
 use crate::course::{Answer, Course};
 use crate::explain;
@@ -20,6 +20,7 @@ use crate::request::PolicyRequest;
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
 use crate::store::explain::Keeper;
+use crate::store::limits::queue::LimitQueue;
 use crate::store::marker::Marker;
 use crate::store::queue::{GreylistQueue, QueueError};
 use crate::tally::Tally;
@@ -37,13 +38,15 @@ pub enum Check {
     Perimeter,
     /// Greylisting.
     Greylist,
+    /// Rate limits.
+    Limits,
     /// No check decided.
     None,
 }
 
 impl Check {
     /// The order in which checks are asked.
-    const ORDER: [Self; 4] = [Self::Access, Self::Rules, Self::Perimeter, Self::Greylist];
+    const ORDER: [Self; 5] = [Self::Access, Self::Rules, Self::Perimeter, Self::Greylist, Self::Limits];
 
     /// The word for log and trace.
     pub fn word(self) -> &'static str {
@@ -52,6 +55,7 @@ impl Check {
             Self::Perimeter => "perimeter",
             Self::Rules => "rules",
             Self::Greylist => "greylist",
+            Self::Limits => "limits",
             Self::None => "none",
         }
     }
@@ -87,6 +91,7 @@ pub struct Decider {
     trust: Option<TrustBook>,
     marker: Option<Marker>,
     perimeter: Option<Perimeter>,
+    limits: Option<LimitQueue>,
     pending: Pending,
     sessions: Sessions,
     tally: Tally,
@@ -106,6 +111,7 @@ impl Decider {
             trust,
             marker: None,
             perimeter: None,
+            limits: None,
             pending,
             sessions,
             tally,
@@ -133,6 +139,12 @@ impl Decider {
         Self { perimeter: Some(perimeter), ..self }
     }
 
+    /// The same with rate limits.
+    #[must_use]
+    pub fn limiting(self, limits: LimitQueue) -> Self {
+        Self { limits: Some(limits), ..self }
+    }
+
     /// The same with decisions kept to be explained later.
     #[must_use]
     pub fn explaining(self, keeper: Keeper) -> Self {
@@ -142,6 +154,11 @@ impl Decider {
     /// The way to the store.
     pub fn queue(&self) -> &GreylistQueue {
         &self.queue
+    }
+
+    /// The way to the limits.
+    pub fn limits(&self) -> Option<&LimitQueue> {
+        self.limits.as_ref()
     }
 
     /// The counters.
@@ -165,6 +182,7 @@ impl Decider {
         let (check, mut finding) = ask_in_order(around, request, &mut course, &mut trace).await;
         self.hand_over(policy, request, id, &finding, &mut course);
         finding.verdict = self.sessions.with_header(finding.verdict, std::mem::take(&mut course.headers), request);
+        limits::refused(around, request, &course, &finding);
         let decision = Decision { id, check, finding, took: started.elapsed() };
         self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
         log(request, &decision, &course);
@@ -222,6 +240,7 @@ impl Decider {
             trust: self.trust.as_ref(),
             marker: self.marker.as_ref(),
             perimeter: self.perimeter.as_ref(),
+            limits: self.limits.as_ref(),
             pending: &self.pending,
             sessions: &self.sessions,
             host: &self.host,
@@ -250,6 +269,7 @@ async fn ask_in_order(
             Check::Perimeter => perimeter::check(around, request, course).await,
             Check::Rules => rules::check(around, request, course).await,
             Check::Greylist => greylist::check(around, request, course).await,
+            Check::Limits => limits::check(around, request, course).await,
             Check::None => Ok(Answer::Nothing),
         };
         let answer = answer.unwrap_or_else(|error| instead(around, error).into());

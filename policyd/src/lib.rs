@@ -13,6 +13,7 @@ pub mod connection;
 pub mod course;
 pub mod dnslist;
 pub mod explain;
+pub mod limits;
 pub mod lists;
 pub mod orders;
 pub mod pending;
@@ -52,6 +53,7 @@ use crate::store::book::TrustBook;
 use crate::store::dns_cache::DnsCache;
 use crate::store::explain::Keeper;
 use crate::store::journal::Journal;
+use crate::store::limits::queue::LimitQueue;
 use crate::store::marker::Marker;
 use crate::store::queue::GreylistQueue;
 
@@ -80,11 +82,12 @@ pub async fn run(
     let trust = TrustBook::start(&store, queue.health().clone(), &end);
     let (keeper, keeping) = Keeper::new(&store, queue.health(), &end);
     let (marker, marking) = Marker::new(&store, queue.health(), &end);
+    let limited = LimitQueue::start(&store, queue.health().clone(), &end);
     let decider = Decider::new(queue).with(Pools::new(live.resolver()), trust).explaining(keeper).remembering(marker);
     let (cache, caching) = DnsCache::new(&store, decider.queue().health(), &end);
     let asker = Asker::new(live.resolver(), Some(cache));
     let testing = self_test::keep_testing(live.clone(), asker.clone(), end.clone());
-    let decider = Arc::new(decider.guarding(Perimeter::new(asker)));
+    let decider = Arc::new(decider.guarding(Perimeter::new(asker)).limiting(limited.clone()));
     let kept = keep_lists(&live, &store, &decider, &end);
     kept.spawn(keeping);
     kept.spawn(marking);
@@ -101,6 +104,7 @@ pub async fn run(
     service::serve("policyd", listeners, limits, stop, handler).await;
     end.cancel();
     decider.queue().ended().await;
+    limited.ended().await;
     kept.wait().await;
     if let Some(page) = page {
         // A panic in the page has been reported by the runtime.

@@ -10,6 +10,7 @@ use common::config::{Mistake, Mistakes};
 use common::dns::Resolver;
 use common::handover::Secret;
 
+use crate::checks::limits::Limits;
 use crate::checks::rules::Counts;
 use crate::config::Settings;
 use crate::lists::Lists;
@@ -27,6 +28,8 @@ pub struct Policy {
     pub lists: Lists,
     /// The perimeter.
     pub perimeter: Plan,
+    /// The rate limits.
+    pub limits: Limits,
     /// Greylist times in milliseconds.
     pub times: Times,
     /// Text for a triplet that must wait.
@@ -53,6 +56,7 @@ impl Policy {
         Ok(Self {
             lists,
             perimeter: Plan::new(&settings.perimeter, &[])?,
+            limits: Limits::load(&settings)?,
             times: Times {
                 delay: greylist.delay.as_millis(),
                 retry_window: greylist.retry_window.as_millis(),

@@ -140,6 +140,8 @@ pub enum Reason {
     GreylistPassed,
     /// Learn mode: would have been greylisted.
     WouldDefer,
+    /// As much as a limit allows has been sent.
+    OverLimit,
     /// The store cannot be reached or answers with errors; the configured fallback holds.
     StoreUnavailable,
     /// The store did not answer within the budget; the configured fallback holds.
@@ -186,6 +188,7 @@ impl Reason {
             Self::GreylistPassedNow => "greylist_passed_now",
             Self::GreylistPassed => "greylist_passed",
             Self::WouldDefer => "would_defer",
+            Self::OverLimit => "over_limit",
             Self::StoreUnavailable => "store_unavailable",
             Self::OverBudget => "over_budget",
         }

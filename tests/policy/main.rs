@@ -11,6 +11,8 @@ mod explain;
 mod farm;
 mod faults;
 mod gate;
+mod limits;
+mod limits_contract;
 mod lists;
 mod marks;
 mod memory;

@@ -7,6 +7,7 @@ pub mod adaptive;
 pub mod dnsbl;
 pub mod dnswl;
 pub mod greylist;
+pub mod limits;
 pub mod marks;
 pub mod perimeter;
 pub mod pool;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::exit::{self, fail};
 use common::store::StoreError;
+use policyd::checks::limits;
 use policyd::checks::pool::Pools;
 use policyd::classes::{Decider, Trace};
 use policyd::dnslist::asker::Asker;
@@ -17,6 +18,7 @@ use policyd::perimeter::Perimeter;
 use policyd::policy::Policy;
 use policyd::request::PolicyRequest;
 use policyd::store::book::TrustBook;
+use policyd::store::limits::queue::LimitQueue;
 use policyd::store::queue::GreylistQueue;
 use policyd::store::scratch::Scratch;
 use policyd::wire::{Framer, WireError};
@@ -56,7 +58,8 @@ pub(crate) async fn run(config: Option<PathBuf>, file: &Path, all_rules: bool) -
     let pools = Pools::new(policy.settings.dns.resolver().ok());
     let asker = Asker::new(policy.settings.dns.resolver().ok(), None);
     self_test::test_due(&policy.perimeter.lists.all, &asker).await;
-    let decider = Decider::new(queue).with(pools, trust).guarding(Perimeter::new(asker));
+    let limits = LimitQueue::start(scratch.store(), queue.health().clone(), &stop);
+    let decider = Decider::new(queue).with(pools, trust).guarding(Perimeter::new(asker)).limiting(limits);
     let decided = decide_all(&input, &policy, &decider, &scratch, all_rules).await;
     stop.cancel();
     decider.queue().ended().await;
@@ -127,6 +130,10 @@ async fn fetch(
     }
     for key in &keys {
         scratch.fetch_trust(key).await?;
+    }
+    let now = decider.limits().map_or(0, LimitQueue::now);
+    for bucket in limits::buckets(policy, request, now) {
+        scratch.fetch_limit(&bucket).await?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod access;
 mod greylist;
+mod limit;
 mod perimeter;
 mod policyd;
 mod rule;
@@ -17,6 +18,7 @@ use common::store::StoreSettings;
 
 pub use access::AccessSettings;
 pub use greylist::{GreylistAction, GreylistMode, GreylistSettings, TrustLevel};
+pub use limit::{Amount, LimitSettings, LimitsSettings, OverAction, Reply};
 pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSettings, shown};
 pub use policyd::{OnStoreError, PolicydSettings};
 pub use rule::RuleSettings;
@@ -44,13 +46,17 @@ pub struct Settings {
     pub rules: Vec<Listed<RuleSettings>>,
     /// `[handover]`.
     pub handover: HandoverSettings,
+    /// `[limits]`.
+    pub limits: LimitsSettings,
+    /// Every `[[limit]]`.
+    pub limit: Vec<LimitSettings>,
 }
 
 impl Settings {
     /// Takes the sections out of the layers and checks them.
     pub fn read(source: &Source) -> Result<Self, Mistakes> {
         let mut mistakes = Mistakes::new();
-        let settings = Self {
+        let mut settings = Self {
             store: StoreSettings::read(source, &mut mistakes),
             log: source.section("log", &mut mistakes),
             dns: DnsSettings::read(source, &mut mistakes),
@@ -60,6 +66,8 @@ impl Settings {
             perimeter: PerimeterSettings::read(source, &mut mistakes),
             rules: source.list("rule", &mut mistakes),
             handover: HandoverSettings::read(source, &mut mistakes),
+            limits: source.section("limits", &mut mistakes),
+            limit: Vec::new(),
         };
         if let Err(message) = settings.log.check() {
             mistakes.push(source.mistake("log.level", message));
@@ -69,6 +77,9 @@ impl Settings {
         if let Err(wrong) = Rules::compile(&settings.rules, false) {
             mistakes.extend(wrong);
         }
+        settings.limits.check(source, &mut mistakes);
+        let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
+        settings.limit = limit::read(source, network, &mut mistakes);
         mistakes.into_result(settings)
     }
 

@@ -301,7 +301,7 @@ fn json<'a>(asks: impl Iterator<Item = &'a Ask>) -> String {
     out
 }
 
-fn push_json(out: &mut String, text: &str) {
+pub(super) fn push_json(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
         match c {

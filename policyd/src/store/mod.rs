@@ -15,6 +15,7 @@ pub mod greylist;
 pub mod health;
 pub mod import;
 pub mod journal;
+pub mod limits;
 pub mod marker;
 pub mod marks;
 pub mod present;
@@ -29,10 +30,10 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Sqlite};
 
 /// Time for one statement, after which its connection counts as dead.
-const STATEMENT_TIME: Duration = Duration::from_secs(6);
+pub(crate) const STATEMENT_TIME: Duration = Duration::from_secs(6);
 
 /// Work on the store that must not take longer than [`STATEMENT_TIME`].
-async fn timely<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+pub(crate) async fn timely<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match tokio::time::timeout(STATEMENT_TIME, work).await {
         Ok(done) => done,
         Err(_) => Err(StoreError::Unavailable(format!("no answer within {} seconds", STATEMENT_TIME.as_secs()))),

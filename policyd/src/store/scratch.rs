@@ -24,6 +24,22 @@ const READ_TRUST: &str = "select passes, last_counted, expires from trust where 
 const COPY_TRUST: &str =
     "insert into trust (key, passes, last_counted, expires) values ($1, $2, $3, $4) on conflict do nothing";
 
+const READ_LEVEL: &str = "select level, at, expires from limit_bucket where bucket = $1";
+
+const COPY_LEVEL: &str =
+    "insert into limit_bucket (bucket, level, at, expires) values ($1, $2, $3, $4) on conflict do nothing";
+
+const READ_OVERRIDE: &str =
+    "select number, period, burst, unlimited, until, extra, extra_until from limit_override where bucket = $1";
+
+const COPY_OVERRIDE: &str = "insert into limit_override (bucket, number, period, burst, unlimited, until, extra, extra_until) \
+    values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing";
+
+/// Level, when it was right, end.
+type Level = (i64, i64, i64);
+/// Number, period, burst, unlimited, until, extra, until when.
+type Set = (Option<i64>, Option<i64>, Option<i64>, bool, Option<i64>, i64, Option<i64>);
+
 /// The copy, and the original if it can be read.
 #[derive(Debug)]
 pub struct Scratch {
@@ -91,6 +107,31 @@ impl Scratch {
         let (Some((passes, last_counted, expires)), Store::Sqlite(pool)) = (row, &self.copy) else { return Ok(()) };
         let copy = sqlx::query(COPY_TRUST).bind(key).bind(passes).bind(last_counted).bind(expires);
         copy.execute(pool).await?;
+        Ok(())
+    }
+
+    /// Takes over how full a bucket is and what is set for it, unless the copy knows it already.
+    pub async fn fetch_limit(&self, bucket: &str) -> Result<(), StoreError> {
+        let (level, set): (Option<Level>, Option<Set>) = match &self.original {
+            None => return Ok(()),
+            Some(Store::Postgres(pool)) => (
+                sqlx::query_as(READ_LEVEL).bind(bucket).fetch_optional(pool).await?,
+                sqlx::query_as(READ_OVERRIDE).bind(bucket).fetch_optional(pool).await?,
+            ),
+            Some(Store::Sqlite(pool)) => (
+                sqlx::query_as(READ_LEVEL).bind(bucket).fetch_optional(pool).await?,
+                sqlx::query_as(READ_OVERRIDE).bind(bucket).fetch_optional(pool).await?,
+            ),
+        };
+        let Store::Sqlite(pool) = &self.copy else { return Ok(()) };
+        if let Some((level, at, expires)) = level {
+            let copy = sqlx::query(COPY_LEVEL).bind(bucket).bind(level).bind(at).bind(expires);
+            copy.execute(pool).await?;
+        }
+        if let Some((number, period, burst, unlimited, until, extra, extra_until)) = set {
+            let copy = sqlx::query(COPY_OVERRIDE).bind(bucket).bind(number).bind(period).bind(burst).bind(unlimited);
+            copy.bind(until).bind(extra).bind(extra_until).execute(pool).await?;
+        }
         Ok(())
     }
 

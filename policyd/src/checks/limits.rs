@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! Rate limits: whether a client, an account, a domain ... has sent as much as it may. Asked last, when all other checks have let
+//! the request pass: what they refuse is charged nothing, and a mail that is told to come again does not use up the limit for its
+//! next try. Only limits that count refusals are charged when another check refuses.
+//!
+//! What a request is charged is decided by [`crate::limits::plan`], whether there is room by the store.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use common::config::{Mistake, Mistakes};
+use jiff::tz::TimeZone;
+
+use crate::around::Around;
+use crate::config::{OnStoreError, OverAction, Reply, Settings};
+use crate::course::{Answer, Course};
+use crate::limits::plan::{Asked, Limit, Order};
+use crate::limits::rate::UNIT;
+use crate::limits::settle::UNLIMITED;
+use crate::policy::Policy;
+use crate::request::PolicyRequest;
+use crate::store::limits::queue::{Fill, Refusal, Told};
+use crate::store::queue::QueueError;
+use crate::template::Values;
+use crate::verdict::{Finding, Reason, Verdict};
+
+/// The limits of a policy.
+#[derive(Debug)]
+pub struct Limits {
+    /// As configured.
+    pub limits: Vec<Limit>,
+    /// The answer of each.
+    replies: Vec<Reply>,
+    zone: TimeZone,
+}
+
+impl Limits {
+    /// Makes the limits of the settings ready for use.
+    pub fn load(settings: &Settings) -> Result<Self, Mistakes> {
+        let mistake = |(key, message): (&str, String)| Mistake {
+            origin: "settings".to_owned(),
+            key: format!("limit.{key}"),
+            message,
+        };
+        let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
+        let (mut limits, mut replies) = (Vec::new(), Vec::new());
+        for entry in &settings.limit {
+            let (limit, reply) = entry.compile(network).map_err(mistake)?;
+            limits.push(limit);
+            replies.push(reply);
+        }
+        let zone = settings.limits.zone().map_err(|error| mistake(("time_zone", error)))?;
+        Ok(Self { limits, replies, zone })
+    }
+
+    fn asked<'a>(
+        &'a self,
+        request: &'a PolicyRequest<'a>,
+        now: i64,
+        by_rule: &'a [String],
+        own: &'a dyn Fn() -> bool,
+    ) -> Asked<'a> {
+        Asked { request, now, zone: &self.zone, by_rule, own }
+    }
+}
+
+/// What limits say to a request. Nothing, when none is reached.
+pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Course) -> Result<Answer, QueueError> {
+    let limits = &around.policy.limits;
+    let Some(queue) = around.limits.filter(|_| !limits.limits.is_empty()) else { return Ok(Answer::Nothing) };
+    let own = || is_own(around.policy, request);
+    let order = Arc::new(limits.asked(request, queue.now(), &course.limits, &own).order(&limits.limits));
+    if order.is_empty() {
+        return Ok(Answer::Nothing);
+    }
+    let settings = &around.policy.settings;
+    let hosts = (settings.policyd.on_store_error == OnStoreError::Local).then_some(settings.limits.hosts);
+    let told = queue.ask(order.clone(), around.deadline, hosts).await?;
+    course.note(|| fills(&order, &told));
+    Ok(match told.refused {
+        None => Answer::Nothing,
+        Some(refusal) => over(around, &order, refusal).into(),
+    })
+}
+
+fn is_own(policy: &Policy, request: &PolicyRequest<'_>) -> bool {
+    policy.lists.now().client(|tables| &tables.own_networks, request).is_some()
+}
+
+/// All buckets that the store may be asked about for a request.
+pub fn buckets(policy: &Policy, request: &PolicyRequest<'_>, now: i64) -> Vec<String> {
+    let own = || is_own(policy, request);
+    // A rule may ask for any.
+    let all: Vec<String> = policy.limits.limits.iter().map(|limit| limit.name.clone()).collect();
+    let asked = policy.limits.asked(request, now, &all, &own);
+    let orders = [asked.order(&policy.limits.limits), asked.order_for_reject(&policy.limits.limits)];
+    orders.iter().flat_map(Order::charges).map(|charge| charge.bucket.name.clone()).collect()
+}
+
+/// Counts a refusal by another check against the limits that count refusals.
+pub fn refused(around: Around<'_>, request: &PolicyRequest<'_>, course: &Course, finding: &Finding) {
+    let limits = &around.policy.limits;
+    let Some(queue) = around.limits.filter(|_| !limits.limits.is_empty()) else { return };
+    if !matches!(finding.verdict, Verdict::Reject(_)) || finding.reason == Reason::OverLimit {
+        return;
+    }
+    let own = || is_own(around.policy, request);
+    let order = limits.asked(request, queue.now(), &course.limits, &own).order_for_reject(&limits.limits);
+    if !order.is_empty() {
+        queue.charge_later(order);
+    }
+}
+
+/// The finding above a limit.
+fn over(around: Around<'_>, order: &Order, refusal: Refusal) -> Finding {
+    let limits = &around.policy.limits;
+    let Some(charge) = order.charges().nth(refusal.charge) else { return Finding::pass(Reason::NothingToCheck) };
+    let (limit, reply) = (&limits.limits[charge.limit], &limits.replies[charge.limit]);
+    let rate = &limit.rates[charge.rate];
+    metrics::counter!("octroi_policyd_limit_over_total", "limit" => limit.name.clone()).increment(1);
+    let left = refusal.wait.and_then(|wait| u64::try_from(wait).ok()).unwrap_or_default();
+    let values = Values { seconds: left.div_ceil(1000), host: around.host, id: around.id.as_str() };
+    let text = || reply.text.fill(values);
+    let verdict = match reply.action {
+        OverAction::Defer => Verdict::Defer(text()),
+        OverAction::DeferIfPermit => Verdict::DeferIfPermit(text()),
+        OverAction::Reject => Verdict::Reject(Cow::Owned(text())),
+        OverAction::Dunno => Verdict::Pass,
+    };
+    let never = if refusal.wait.is_none() { ", more at once than it ever holds" } else { "" };
+    let fact = format!("{}: {} {}{never}", charge.bucket.name, rate.rate, limit.unit.word());
+    Finding { verdict, ..Finding::pass(Reason::OverLimit) }.because(fact)
+}
+
+/// How full the buckets are, for the trace.
+fn fills(order: &Order, told: &Told) -> String {
+    let mut out = String::from("limits:");
+    for (charge, Fill { level, capacity }) in order.charges().zip(&told.fills) {
+        let used = level.saturating_add(UNIT - 1) / UNIT;
+        let (name, units) = (&charge.bucket.name, charge.units / UNIT);
+        match *capacity {
+            UNLIMITED => out.push_str(&format!(" {name}: {units} charged, no limit;")),
+            capacity => out.push_str(&format!(" {name}: {units} charged, {used} of {};", capacity / UNIT)),
+        }
+    }
+    out.pop();
+    out
+}
