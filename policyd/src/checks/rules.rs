@@ -102,6 +102,7 @@ fn leave(course: &mut Course, rule: &Rule, action: &Action, values: Values<'_>) 
     match action {
         Action::Score(points) => course.score = course.score.saturating_add(*points),
         Action::Prepend(header) => course.headers.push(header.fill(values)),
+        Action::Order(order) => course.orders.push(order.clone()),
         Action::NoGreylist => course.greylist = GreylistOrder::Skip,
         // Whoever is whitelisted stays so.
         Action::Greylist(_) if course.greylist == GreylistOrder::Skip => {

@@ -23,7 +23,7 @@ pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSetti
 pub use policyd::{OnStoreError, PolicydSettings};
 pub use rule::RuleSettings;
 
-use crate::rules::Rules;
+use crate::rules::{Action, Rules};
 
 /// Everything that policyd reads from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,8 +74,10 @@ impl Settings {
         }
         settings.policyd.check(source, &mut mistakes);
         settings.greylist.check(source, &mut mistakes);
-        if let Err(wrong) = Rules::compile(&settings.rules, false) {
-            mistakes.extend(wrong);
+        match Rules::compile(&settings.rules, false) {
+            Ok(rules) if !settings.handover.is_on() => mistakes.extend(without_secret(&settings.rules, &rules)),
+            Ok(_) => {}
+            Err(wrong) => mistakes.extend(wrong),
         }
         settings.limits.check(source, &mut mistakes);
         let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
@@ -104,6 +106,17 @@ impl Settings {
         .filter_map(|(key, differs)| differs.then_some(key))
         .collect()
     }
+}
+
+/// Rules with orders that nobody would hear of.
+fn without_secret(entries: &[Listed<RuleSettings>], rules: &Rules) -> Mistakes {
+    let mut mistakes = Mistakes::new();
+    for (entry, rule) in entries.iter().zip(rules.list()) {
+        if let Some(order) = rule.then.iter().find(|action| matches!(action, Action::Order(_))) {
+            mistakes.push(entry.mistake("then", format!("{} needs handover.secret_file", order.word())));
+        }
+    }
+    mistakes
 }
 
 /// True for a domain name of two labels or more.
@@ -150,6 +163,7 @@ mod tests {
     #[test]
     fn every_mistake_is_named_with_its_line_and_key() {
         for (text, told) in [
+            ("[[rule]]\nname = 'x'\nwhen = 'true'\nthen = ['hold']", "octroi.toml:4: rule.then: hold needs"),
             ("[policyd]\nlisten = []", "octroi.toml:2: policyd.listen: needs"),
             ("[policyd]\nsocket_mode = '0999'", "octroi.toml:2: policyd.socket_mode: "),
             ("[policyd]\nhttp = 'unix:/x'", "octroi.toml:2: policyd.http: "),

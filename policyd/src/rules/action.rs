@@ -8,10 +8,11 @@ use common::units::Period;
 
 use super::compile::{Compiler, meant};
 use super::text::Template;
+use crate::orders::{Order, OrderError};
 use crate::template::{header_mistake, reply_mistake_of};
 
 /// All words of actions.
-const WORDS: [&str; 11] = [
+const WORDS: [&str; 16] = [
     "accept",
     "reject",
     "defer",
@@ -23,6 +24,11 @@ const WORDS: [&str; 11] = [
     "tag",
     "stop",
     "skip_to",
+    "hold",
+    "redirect",
+    "bcc",
+    "discard",
+    "no_attachments",
 ];
 /// Largest score of one action, up or down: a sum of all rules stays far from overflow.
 const MAX_SCORE: i32 = 10_000;
@@ -52,6 +58,8 @@ pub enum Action {
     Stop,
     /// On with a later rule, by its place in the list.
     SkipTo(usize),
+    /// What contentd is to do with the message.
+    Order(Order),
 }
 
 impl Action {
@@ -80,6 +88,9 @@ impl Action {
             "tag" => tag_name(rest).and_then(|name| compiler.tag(name)).map(Self::Tag),
             "stop" => alone(Self::Stop),
             "skip_to" => find(rest).map(Self::SkipTo),
+            order if Order::WORDS.contains(&order) => {
+                text.parse().map(Self::Order).map_err(|error: OrderError| error.to_string())
+            }
             _ => Err(format!("there is no action {word:?}{}", meant(word, WORDS.into_iter()))),
         }
     }
@@ -108,6 +119,7 @@ impl Action {
             Self::Tag(_) => "tag",
             Self::Stop => "stop",
             Self::SkipTo(_) => "skip_to",
+            Self::Order(order) => order.word(),
         }
     }
 }
