@@ -90,7 +90,7 @@ async fn scan(arguments: Arguments, settings: Settings) -> ExitCode {
 }
 
 fn check(settings: Settings, postfix: Option<Option<&std::path::Path>>) -> ExitCode {
-    let found = postfix.map(|folder| postfix::check(&settings.contentd, folder));
+    let found = postfix.map(|folder| postfix::check(&settings, folder));
     if let Err(mistakes) = Daemon::new(settings) {
         return fail(NAME, exit::CONFIG, mistakes);
     }

@@ -8,9 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::address::Address;
-use common::postconf::{PostconfError, postconf};
+use common::handover::HandoverSettings;
+use common::postconf::{PostconfError, postconf, seconds};
 
-use crate::config::ContentdSettings;
+use crate::config::{ContentdSettings, Settings};
 
 /// One service of master.cf: its name, and its `-o` settings.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,18 +21,21 @@ struct Service {
 }
 
 /// Asks the installed Postfix, or the one configured in `folder`. One line per problem.
-pub fn check(contentd: &ContentdSettings, folder: Option<&Path>) -> Result<Vec<String>, PostconfError> {
-    let main = postconf(folder, &[])?;
-    let master = postconf(folder, &["-M"])?;
-    Ok(problems(contentd, &main, &master))
+pub fn check(settings: &Settings, folder: Option<&Path>) -> Result<Vec<String>, PostconfError> {
+    let main = postconf(folder, &["-x"])?;
+    let master = postconf(folder, &["-Mx"])?;
+    Ok(problems(&settings.contentd, &settings.handover, &main, &master))
 }
 
-fn problems(contentd: &ContentdSettings, main: &str, master: &str) -> Vec<String> {
+fn problems(contentd: &ContentdSettings, handover: &HandoverSettings, main: &str, master: &str) -> Vec<String> {
     let main: Vec<(&str, &str)> =
         main.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.trim(), v.trim())).collect();
     let services = services(master);
     let mut problems = front(contentd, &main, &services);
     problems.extend(back(contentd, &main, &services));
+    if handover.is_on() {
+        problems.extend(hold(handover, &main, &services));
+    }
     problems
 }
 
@@ -103,6 +107,28 @@ fn back(contentd: &ContentdSettings, main: &[(&str, &str)], services: &[Service]
     problems
 }
 
+/// The service whose messages are to be held.
+fn hold(handover: &HandoverSettings, main: &[(&str, &str)], services: &[Service]) -> Vec<String> {
+    let Some(service) = services.iter().find(|service| is_service(&service.name, &handover.hold)) else {
+        return vec![format!(
+            "postfix master.cf: no service listens on handover.hold, {}: messages that are to be held come again and again",
+            handover.hold
+        )];
+    };
+    let name = &service.name;
+    let mut problems = Vec::new();
+    if !value(main, service, "smtpd_data_restrictions").unwrap_or_default().to_ascii_uppercase().contains("STATIC:HOLD")
+    {
+        problems.push(format!(
+            "postfix {name}: needs `-o smtpd_data_restrictions=check_client_access,static:HOLD`, else messages are delivered that are to be held"
+        ));
+    }
+    if !value(main, service, "smtpd_proxy_filter").unwrap_or_default().is_empty() {
+        problems.push(format!("postfix {name}: needs `-o smtpd_proxy_filter=`: behind a filter HOLD is not done"));
+    }
+    problems
+}
+
 fn services(master: &str) -> Vec<Service> {
     let mut services = Vec::new();
     for line in master.lines() {
@@ -138,20 +164,6 @@ fn is_service(name: &str, address: &Address) -> bool {
     }
 }
 
-/// A time of Postfix: a number with an optional unit, seconds without one.
-fn seconds(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 604_800,
-        _ => return None,
-    };
-    Some(Duration::from_secs(digits.parse::<u64>().ok()?.checked_mul(unit)?))
-}
-
 fn spell(addresses: &[Address]) -> String {
     addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(" or ")
 }
@@ -166,7 +178,7 @@ mod tests {
         127.0.0.1:10025 inet n - y - - smtpd -o smtpd_proxy_filter= -o smtpd_authorized_xforward_hosts=127.0.0.0/8 -o smtpd_forbid_bare_newline_exclusions=\n";
 
     fn found(main: &str, master: &str) -> Vec<String> {
-        problems(&ContentdSettings::default(), main, master)
+        problems(&ContentdSettings::default(), &HandoverSettings::default(), main, master)
     }
 
     #[test]
@@ -192,5 +204,20 @@ mod tests {
             let found = found(&main, &master);
             assert!(found.iter().any(|line| line.contains(word)), "{word}: {found:?}");
         }
+    }
+
+    #[test]
+    fn the_door_of_the_hold_queue_is_looked_at_when_orders_are_given() {
+        let handover = HandoverSettings { secret_file: Some("/x".into()), ..HandoverSettings::default() };
+        let found = |master: &str| problems(&ContentdSettings::default(), &handover, MAIN, master);
+        assert!(found(MASTER)[0].contains("handover.hold"), "{:?}", found(MASTER));
+        let door = "127.0.0.1:10026 inet n - y - - smtpd -o smtpd_proxy_filter= -o smtpd_data_restrictions=check_client_access,static:HOLD\n";
+        assert_eq!(found(&format!("{MASTER}{door}")), Vec::<String>::new());
+        let open = door.replace("static:HOLD", "static:OK");
+        assert!(found(&format!("{MASTER}{open}"))[0].contains("delivered that are to be held"));
+        let main = MAIN.replace("smtpd_proxy_filter = ", "smtpd_proxy_filter = 127.0.0.1:10024");
+        let circle = door.replace("-o smtpd_proxy_filter= ", "");
+        let found = problems(&ContentdSettings::default(), &handover, &main, &format!("{MASTER}{circle}"));
+        assert!(found.iter().any(|line| line.contains("HOLD is not done")), "{found:?}");
     }
 }

@@ -33,7 +33,14 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check the whole configuration, of both daemons: status 0, or 78 and one line per mistake
-    Check,
+    Check {
+        /// Look at Postfix's configuration, too
+        #[arg(long)]
+        postfix: bool,
+        /// Postfix's configuration folder [default: that of the installed Postfix]
+        #[arg(long, value_name = "DIR", requires = "postfix")]
+        postfix_config: Option<PathBuf>,
+    },
     /// Bring the schema of the store up to date; the daemons do so themselves when they start
     Migrate,
     /// Take over what another greylister has learnt
@@ -74,7 +81,7 @@ fn main() -> ExitCode {
     };
     let config: Option<&Path> = arguments.config.as_deref();
     match arguments.command {
-        Command::Check => check::run(config),
+        Command::Check { postfix, postfix_config } => check::run(config, postfix.then_some(postfix_config.as_deref())),
         Command::Migrate => migrate::run(config),
         Command::Import(args) => import::run(config, &args),
         Command::List(action) => list::run(config, action),

@@ -186,3 +186,16 @@ async fn an_order_that_cannot_be_followed_keeps_the_message_with_its_sender() {
     assert!(reply.starts_with("451 4.4.1 id="), "{reply}");
     assert_eq!(arrived(&gate, "alice", &id), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_policyd_is_carried_out() {
+    let rule = |name: &str, recipient: &str, then: &str| {
+        format!("[[rule]]\nname = '{name}'\nwhen = 'recipient == \"{recipient}\"'\nthen = ['{then}']\n")
+    };
+    let rules = rule("elsewhere", ALICE, "redirect bob@example.test") + &rule("copy", ALICE, "bcc carol@example.test");
+    let gate = gate(&Options::for_tests().with(&rules));
+    let id = fresh_id();
+    let reply = send(&gate, &[ALICE], &id, TEXT).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!([arrived(&gate, "alice", &id), arrived(&gate, "bob", &id), arrived(&gate, "carol", &id)], [0, 1, 1]);
+}

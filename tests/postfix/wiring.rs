@@ -38,10 +38,11 @@ fn wiring_check(gate: &Sandbox, daemon: &str) -> (Option<i32>, String) {
 #[test]
 fn the_daemons_find_the_shipped_wiring_right() {
     let gate = gate(&Options::for_tests());
-    for daemon in ["policyd", "contentd"] {
+    for daemon in ["policyd", "contentd", "octroi"] {
         let (status, said) = wiring_check(&gate, daemon);
         assert_eq!(status, Some(0), "{daemon}: {said}");
-        assert!(!said.contains("not in"), "{daemon}: {said}");
+        let hints = said.lines().filter(|line| line.starts_with("postfix: ") && !line.contains("asked by"));
+        assert_eq!(hints.collect::<Vec<_>>(), Vec::<&str>::new(), "{daemon}");
     }
 }
 
@@ -50,9 +51,38 @@ fn the_daemons_find_a_wrong_wiring_wrong() {
     let mut gate = gate(&Options::for_tests());
     // The daemons have moved, Postfix was not told.
     gate.change_settings("[policyd]\nlisten = ['127.0.0.1:1']\n[contentd]\nlisten = ['127.0.0.1:2']").unwrap();
-    for daemon in ["policyd", "contentd"] {
+    for daemon in ["policyd", "contentd", "octroi"] {
         let (status, said) = wiring_check(&gate, daemon);
         assert_eq!(status, Some(78), "{daemon}: {said}");
+    }
+}
+
+#[test]
+fn what_works_badly_is_told_from_what_a_real_postconf_prints() {
+    let options = Options::for_tests();
+    let ask = format!("check_policy_service inet:127.0.0.1:{}", options.ports.policy);
+    let options = options
+        .with_postfix("smtpd_relay_restrictions", "")
+        .with_postfix("smtpd_recipient_restrictions", &format!("{ask}, reject_unauth_destination"))
+        .with_postfix("smtpd_data_restrictions", "")
+        .with_postfix("smtpd_client_restrictions", "check_client_access static:DISCARD")
+        .with_postfix("smtpd_policy_service_max_idle", "1h")
+        .with_postfix("default_process_limit", "3000");
+    let mut gate = gate(&options);
+    gate.change_settings("[handover]\nhold = '127.0.0.1:1'").unwrap();
+    let (status, said) = wiring_check(&gate, "octroi");
+    assert_eq!(status, Some(78), "{said}");
+    for told in [
+        "smtpd_recipient_restrictions: no timeout",
+        "smtpd_recipient_restrictions: no default_action",
+        "before reject_unauth_destination",
+        "not in smtpd_data_restrictions",
+        "an action that Postfix does not do with smtpd_proxy_filter",
+        "policyd closes first",
+        "Postfix can open 3",
+        "no service listens on handover.hold",
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
     }
 }
 

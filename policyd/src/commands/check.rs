@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use common::exit::{self, fail};
-use common::postconf::postconf;
 use policyd::config::Settings;
-use policyd::postfix::wiring;
+use policyd::postfix::wiring_of;
 
 use super::say;
 use crate::{PROGRAM, read};
@@ -32,12 +31,11 @@ pub(crate) fn run(config: Option<PathBuf>, postfix: Option<Option<&Path>>) -> Ex
 }
 
 fn check_postfix(settings: &Settings, folder: Option<&Path>) -> ExitCode {
-    let (main, master) = match (postconf(folder, &["-nx"]), postconf(folder, &["-Px"])) {
-        (Ok(main), Ok(master)) => (main, master),
-        (Err(error), _) | (_, Err(error)) => return fail(PROGRAM, exit::UNAVAILABLE, error),
+    let wiring = match wiring_of(settings, folder) {
+        Ok(wiring) => wiring,
+        Err(error) => return fail(PROGRAM, exit::UNAVAILABLE, error),
     };
     let listen = &settings.policyd.listen;
-    let wiring = wiring(&main, &master, listen);
     for list in &wiring.asked_by {
         say(format_args!("postfix: asked by {list}"));
     }
