@@ -21,9 +21,9 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 # gcc and libc6-dev: two of the crates are C.
 BUILD_PACKAGES = gcc libc6-dev
 RUN_PACKAGES = $(BUILD_PACKAGES) postfix clamav-daemon
-TEST_PACKAGES = $(RUN_PACKAGES) postgresql swaks postgrey sqlgrey db-util libdbd-sqlite3-perl
 BENCH_PACKAGES = $(BUILD_PACKAGES) postgresql clamav-daemon $(if $(PEERS),$(PEER_PACKAGES))
 PEER_PACKAGES = postgrey sqlgrey libdbd-pg-perl libdbd-sqlite3-perl
+TEST_PACKAGES = $(RUN_PACKAGES) postgresql swaks postgrey sqlgrey db-util libdbd-sqlite3-perl slapd ldap-utils openssl
 CORPUS_PACKAGES = $(BUILD_PACKAGES) clamav-daemon zstd
 
 help:                   ## this list

@@ -77,6 +77,14 @@ case " $missing " in
     fi ;;
 esac
 
+# The same for the directory: without one of its own, slapd has nothing to serve.
+case " $missing " in
+*" slapd "*)
+    if command -v debconf-set-selections >/dev/null 2>&1; then
+        echo 'slapd slapd/no_configuration boolean true' | $root debconf-set-selections
+    fi ;;
+esac
+
 before=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' | awk '$2 == "installed" { print $1 }' | sort)
 apt install $missing >"$log" 2>&1 || {
     say "cannot install$missing: $(grep -m1 '^E:' "$log" || tail -n1 "$log")"

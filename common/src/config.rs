@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 14] = [
+pub const SECTIONS: [&str; 15] = [
     "store",
     "log",
     "dns",
@@ -26,6 +26,7 @@ pub const SECTIONS: [&str; 14] = [
     "perimeter",
     "handover",
     "limits",
+    "recipients",
     "contentd",
     "antivirus",
     "banned",
@@ -34,7 +35,7 @@ pub const SECTIONS: [&str; 14] = [
 ];
 
 /// All top-level arrays of tables (`[[name]]`) that exist. The entries of all files count, one after the other.
-pub const LISTS: [&str; 2] = ["limit", "rule"];
+pub const LISTS: [&str; 4] = ["limit", "rule", "directory", "protected"];
 
 const ENVIRONMENT: &str = "OCTROI__";
 

@@ -34,8 +34,7 @@ fn options(text: &str, section: &str) -> toml::Table {
 
 fn same_options<T: Serialize>(section: &str, defaults: &T, off: &[&str]) {
     let in_file = options(&everything(), section);
-    let mut in_code: Vec<String> =
-        toml::Table::try_from(defaults).expect("settings can be written").keys().cloned().collect();
+    let mut in_code = keys(defaults);
     in_code.extend(off.iter().map(|key| (*key).to_owned()));
     in_code.sort();
     let mut in_file: Vec<String> = in_file.keys().cloned().collect();
@@ -53,6 +52,10 @@ fn same_list_options<T: Serialize>(name: &str, example: &T, off: &[&str]) {
     in_file.sort_unstable();
     in_code.sort_unstable();
     assert_eq!(in_file, in_code, "options of [[{name}]]: left the file, right the code");
+}
+
+fn keys<T: Serialize>(settings: &T) -> Vec<String> {
+    toml::Table::try_from(settings).expect("settings can be written").keys().cloned().collect()
 }
 
 #[test]
@@ -84,6 +87,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("handover", &policyd.handover, &["secret_file"]);
     same_options("limits", &policyd.limits, &[]);
     same_list_options("limit", &policyd::config::LimitSettings::default(), &["burst", "stage", "warn_at", "block_at"]);
+    same_options("recipients", &policyd.recipients, &[]);
     let contentd = contentd::config::Settings::default();
     same_options("contentd", &contentd.contentd, &[]);
     same_options("antivirus", &contentd.antivirus, &["clamd"]);
@@ -96,14 +100,21 @@ fn every_option_is_shown_and_no_other() {
 #[test]
 fn every_key_of_a_list_is_shown_and_the_examples_are_right() {
     let everything = without_files();
+    // A directory that is asked about no domain would be a mistake.
+    let everything = everything.replacen("\ndomains = []", "\ndomains = ['@example.org']", 1);
     let settings = policyd::config::Settings::read(&Source::from_text("f", &everything).unwrap()).unwrap();
     let file: toml::Table = everything.parse().unwrap();
-    let same = |list: &str, in_code: toml::Table| {
+    let same = |list: &str, in_code: Vec<String>| {
         let in_file = file[list].as_array().unwrap().iter().flat_map(|entry| entry.as_table().unwrap().keys());
         let in_file: std::collections::BTreeSet<&String> = in_file.collect();
-        assert_eq!(in_file, in_code.keys().collect(), "keys of [[{list}]]: left the file, right the code");
+        assert_eq!(in_file, in_code.iter().collect(), "keys of [[{list}]]: left the file, right the code");
     };
-    same("rule", toml::Table::try_from(&settings.rules[0].value).unwrap());
+    same("rule", keys(&settings.rules[0].value));
+    same("protected", keys(&policyd::config::ProtectedSettings::default()));
+    let mut directory = policyd::config::recipients::DirectoryTable::options();
+    // They stand for another option of theirs.
+    directory.retain(|key| key != "password_file" && key != "url_file");
+    same("directory", directory);
 }
 
 #[test]

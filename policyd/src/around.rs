@@ -7,6 +7,7 @@ use crate::checks::pool::Pools;
 use crate::pending::Pending;
 use crate::perimeter::Perimeter;
 use crate::policy::Policy;
+use crate::recipients::book::Book;
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
 use crate::store::limits::queue::LimitQueue;
@@ -31,6 +32,8 @@ pub struct Around<'a> {
     pub perimeter: Option<&'a Perimeter>,
     /// The way to the limits; none where nothing is limited.
     pub limits: Option<&'a LimitQueue>,
+    /// What is known of recipients; none where nobody keeps it.
+    pub recipients: Option<&'a Book>,
     /// How many triplets wait.
     pub pending: &'a Pending,
     /// Which messages have their header.

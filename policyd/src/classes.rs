@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::around::Around;
 use crate::checks::pool::Pools;
-use crate::checks::{access, greylist, limits, marks, perimeter, rules};
+use crate::checks::{access, greylist, limits, marks, perimeter, recipients, rules};
 use crate::config::{GreylistMode, OnStoreError};
 use crate::course::{Answer, Course};
 use crate::explain;
@@ -16,6 +16,7 @@ use crate::orders;
 use crate::pending::Pending;
 use crate::perimeter::Perimeter;
 use crate::policy::Policy;
+use crate::recipients::book::Book;
 use crate::request::PolicyRequest;
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
@@ -36,6 +37,8 @@ pub enum Check {
     Rules,
     /// DNS lists, HELO, names, SPF: what they weigh together.
     Perimeter,
+    /// Whether the recipient exists and may be written to.
+    Recipients,
     /// Greylisting.
     Greylist,
     /// Rate limits.
@@ -46,7 +49,8 @@ pub enum Check {
 
 impl Check {
     /// The order in which checks are asked.
-    const ORDER: [Self; 5] = [Self::Access, Self::Rules, Self::Perimeter, Self::Greylist, Self::Limits];
+    const ORDER: [Self; 6] =
+        [Self::Access, Self::Rules, Self::Recipients, Self::Perimeter, Self::Greylist, Self::Limits];
 
     /// The word for log and trace.
     pub fn word(self) -> &'static str {
@@ -54,6 +58,7 @@ impl Check {
             Self::Access => "access",
             Self::Perimeter => "perimeter",
             Self::Rules => "rules",
+            Self::Recipients => "recipients",
             Self::Greylist => "greylist",
             Self::Limits => "limits",
             Self::None => "none",
@@ -92,6 +97,7 @@ pub struct Decider {
     marker: Option<Marker>,
     perimeter: Option<Perimeter>,
     limits: Option<LimitQueue>,
+    recipients: Option<Book>,
     pending: Pending,
     sessions: Sessions,
     tally: Tally,
@@ -112,6 +118,7 @@ impl Decider {
             marker: None,
             perimeter: None,
             limits: None,
+            recipients: None,
             pending,
             sessions,
             tally,
@@ -143,6 +150,12 @@ impl Decider {
     #[must_use]
     pub fn limiting(self, limits: LimitQueue) -> Self {
         Self { limits: Some(limits), ..self }
+    }
+
+    /// The same with what is known of recipients.
+    #[must_use]
+    pub fn knowing(self, recipients: Book) -> Self {
+        Self { recipients: Some(recipients), ..self }
     }
 
     /// The same with decisions kept to be explained later.
@@ -241,6 +254,7 @@ impl Decider {
             marker: self.marker.as_ref(),
             perimeter: self.perimeter.as_ref(),
             limits: self.limits.as_ref(),
+            recipients: self.recipients.as_ref(),
             pending: &self.pending,
             sessions: &self.sessions,
             host: &self.host,
@@ -268,6 +282,7 @@ async fn ask_in_order(
             Check::Access => access::check(around, request, course).await,
             Check::Perimeter => perimeter::check(around, request, course).await,
             Check::Rules => rules::check(around, request, course).await,
+            Check::Recipients => recipients::check(around, request, course).await,
             Check::Greylist => greylist::check(around, request, course).await,
             Check::Limits => limits::check(around, request, course).await,
             Check::None => Ok(Answer::Nothing),

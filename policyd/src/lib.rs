@@ -20,6 +20,7 @@ pub mod pending;
 pub mod perimeter;
 pub mod policy;
 pub mod postfix;
+pub mod recipients;
 pub mod refusal;
 pub mod request;
 pub mod rules;
@@ -49,6 +50,8 @@ use crate::dnslist::asker::Asker;
 use crate::dnslist::self_test;
 use crate::perimeter::Perimeter;
 use crate::policy::Live;
+use crate::recipients::book::Book;
+use crate::recipients::keep::Keeping;
 use crate::store::book::TrustBook;
 use crate::store::dns_cache::DnsCache;
 use crate::store::explain::Keeper;
@@ -83,16 +86,20 @@ pub async fn run(
     let (keeper, keeping) = Keeper::new(&store, queue.health(), &end);
     let (marker, marking) = Marker::new(&store, queue.health(), &end);
     let limited = LimitQueue::start(&store, queue.health().clone(), &end);
+    let (book, said) = Book::new(live.current().settings.recipients.remember);
+    let knowing = Keeping::new(&live, &store, queue.health(), &book).run(said, end.clone());
     let decider = Decider::new(queue).with(Pools::new(live.resolver()), trust).explaining(keeper).remembering(marker);
     let (cache, caching) = DnsCache::new(&store, decider.queue().health(), &end);
     let asker = Asker::new(live.resolver(), Some(cache));
     let testing = self_test::keep_testing(live.clone(), asker.clone(), end.clone());
-    let decider = Arc::new(decider.guarding(Perimeter::new(asker)).limiting(limited.clone()));
+    let decider = decider.guarding(Perimeter::new(asker)).limiting(limited.clone()).knowing(book);
+    let decider = Arc::new(decider);
     let kept = keep_lists(&live, &store, &decider, &end);
     kept.spawn(keeping);
     kept.spawn(marking);
     kept.spawn(caching);
     kept.spawn(testing);
+    kept.spawn(knowing);
     let page = http.map(|listener| {
         let ready = readiness(live.clone(), decider.clone());
         tokio::spawn(common::http::serve(listener, metrics, ready, end.clone()))

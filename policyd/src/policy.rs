@@ -11,10 +11,12 @@ use common::dns::Resolver;
 use common::handover::Secret;
 
 use crate::checks::limits::Limits;
+use crate::checks::protected::Protected;
 use crate::checks::rules::Counts;
 use crate::config::Settings;
 use crate::lists::Lists;
 use crate::perimeter::Plan;
+use crate::recipients::book::Recipients;
 use crate::rules::Rules;
 use crate::store::greylist::Times;
 use crate::template::Template;
@@ -44,11 +46,20 @@ pub struct Policy {
     pub rule_counts: Counts,
     /// Signs what is handed over to contentd; none when nothing is.
     pub secret: Option<Secret>,
+    /// Whose recipients are looked up, and where; none: nobody's.
+    pub recipients: Option<Arc<Recipients>>,
+    /// Recipients to whom only insiders may write.
+    pub protected: Vec<Protected>,
 }
 
 impl Policy {
     /// Loads the lists that the settings name.
     pub fn load(settings: Settings) -> Result<Self, Mistakes> {
+        Self::load_after(None, settings)
+    }
+
+    /// The same, with what goes on as it is of the policy before: directories whose settings have not changed.
+    pub fn load_after(before: Option<&Self>, settings: Settings) -> Result<Self, Mistakes> {
         let lists = Lists::load(&settings)?;
         let rules = Rules::compile(&settings.rules, true)?;
         let greylist = &settings.greylist;
@@ -64,6 +75,14 @@ impl Policy {
             },
             text: template("greylist.text", &greylist.text)?,
             header_name: greylist.header.split(':').next().unwrap_or_default().to_owned(),
+            recipients: Recipients::open(
+                &settings.recipients,
+                &settings.directories,
+                before.and_then(|before| before.recipients.as_deref()),
+            )?,
+            protected: (settings.protected.iter())
+                .map(|(origin, protected)| Protected::load(origin, protected))
+                .collect::<Result<_, _>>()?,
             header: header.map(|header| template("greylist.header", header)).transpose()?,
             rule_counts: Counts::new(&rules),
             rules,
@@ -129,7 +148,7 @@ impl Live {
     /// Reads settings and lists anew and puts them in force together, or neither when anything is wrong. Blocks on files. Gives
     /// the keys that differ from those the daemon started with but need a restart.
     pub fn reload(&self) -> Result<Vec<&'static str>, Mistakes> {
-        let mut policy = Policy::load((self.read)()?)?;
+        let mut policy = Policy::load_after(Some(&self.current()), (self.read)()?)?;
         policy.lists.share_stored(&self.current().lists);
         policy.perimeter = Plan::new(&policy.settings.perimeter, &self.current().perimeter.lists.all)?;
         let waiting = self.started.unreloadable(&policy.settings);

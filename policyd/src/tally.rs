@@ -94,6 +94,19 @@ fn describe() {
         "octroi_policyd_explain_dropped_total",
         "Decisions that cannot be explained: the store was away or behind."
     );
+    describe_counter!("octroi_policyd_recipients_total", "Recipients looked up, by what is known and by whom.");
+    describe_gauge!("octroi_policyd_recipients_known", "Known recipients that this host remembers.");
+    describe_counter!("octroi_policyd_recipients_dropped_total", "Answers of directories not written to the store.");
+    describe_counter!(
+        "octroi_policyd_recipients_file_failures_total",
+        "Times what is known could not be written to disk."
+    );
+    describe_gauge!("octroi_policyd_directory_up", "1 while the directory answers.");
+    describe_histogram!("octroi_policyd_directory_seconds", "Time for one question to the directory.");
+    describe_counter!("octroi_policyd_directory_failures_total", "Questions that the directory did not answer.");
+    describe_gauge!("octroi_policyd_directory_copy_entries", "Recipients in the full copy of the directory.");
+    describe_gauge!("octroi_policyd_directory_copy_time", "When the full copy was taken, in seconds since 1970.");
+    describe_counter!("octroi_policyd_directory_copies_total", "Full copies of the directory, by what became of them.");
     describe_counter!("octroi_policyd_greylist_expired_total", "Expired triplets that this host deleted.");
 }
 

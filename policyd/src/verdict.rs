@@ -19,6 +19,8 @@ pub enum Verdict {
     PassWithHeader(String),
     /// Refuse for good with this text, which begins with an enhanced status code (RFC 3463).
     Reject(Cow<'static, str>),
+    /// Refuse for good with this reply: SMTP code, enhanced status code, text.
+    RejectAs(Cow<'static, str>),
     /// Refuse for now, with this text.
     Defer(String),
     /// Refuse for now unless a later restriction refuses for good, with this text.
@@ -27,7 +29,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// How many kinds of verdicts there are.
-    pub const KINDS: usize = 5;
+    pub const KINDS: usize = 6;
 
     /// Number of the kind, under [`Verdict::KINDS`].
     pub fn kind(&self) -> usize {
@@ -37,6 +39,7 @@ impl Verdict {
             Self::Reject(_) => 2,
             Self::Defer(_) => 3,
             Self::DeferIfPermit(_) => 4,
+            Self::RejectAs(_) => 5,
         }
     }
 
@@ -45,7 +48,7 @@ impl Verdict {
         match self {
             Self::Pass => "dunno",
             Self::PassWithHeader(_) => "prepend",
-            Self::Reject(_) => "reject",
+            Self::Reject(_) | Self::RejectAs(_) => "reject",
             Self::Defer(_) => "defer",
             Self::DeferIfPermit(_) => "defer_if_permit",
         }
@@ -63,6 +66,7 @@ impl Verdict {
             Self::Pass => ("DUNNO", ""),
             Self::PassWithHeader(header) => ("PREPEND ", header),
             Self::Reject(text) => ("REJECT ", text),
+            Self::RejectAs(reply) => ("", reply),
             Self::Defer(text) => ("DEFER ", text),
             Self::DeferIfPermit(text) => ("DEFER_IF_PERMIT ", text),
         };
@@ -142,6 +146,12 @@ pub enum Reason {
     WouldDefer,
     /// As much as a limit allows has been sent.
     OverLimit,
+    /// There is no such recipient.
+    RecipientUnknown,
+    /// Nobody can tell whether there is such a recipient; `recipients.on_unavailable` holds.
+    RecipientUnverified,
+    /// Only insiders may write to this recipient.
+    RecipientProtected,
     /// The store cannot be reached or answers with errors; the configured fallback holds.
     StoreUnavailable,
     /// The store did not answer within the budget; the configured fallback holds.
@@ -189,6 +199,9 @@ impl Reason {
             Self::GreylistPassed => "greylist_passed",
             Self::WouldDefer => "would_defer",
             Self::OverLimit => "over_limit",
+            Self::RecipientUnknown => "recipient_unknown",
+            Self::RecipientUnverified => "recipient_unverified",
+            Self::RecipientProtected => "recipient_protected",
             Self::StoreUnavailable => "store_unavailable",
             Self::OverBudget => "over_budget",
         }
@@ -307,6 +320,7 @@ mod tests {
             (Verdict::Pass, "DUNNO", "dunno"),
             (Verdict::PassWithHeader("X-Greylist: a".into()), "PREPEND X-Greylist: a", "prepend"),
             (blacklisted(Reason::SenderBlacklisted), "REJECT 5.7.1 Sender address rejected: access denied", "reject"),
+            (Verdict::RejectAs("550 5.1.1 x".into()), "550 5.1.1 x", "reject"),
             (Verdict::Defer("4.3.0 x".into()), "DEFER 4.3.0 x", "defer"),
             (Verdict::DeferIfPermit("4.7.1 x".into()), "DEFER_IF_PERMIT 4.7.1 x", "defer_if_permit"),
         ] {

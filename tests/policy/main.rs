@@ -20,6 +20,8 @@ mod optlists;
 mod outage;
 mod perimeter;
 mod pool;
+mod recipients;
+mod recipients_callahead;
 mod rules;
 mod trust;
 mod wire;

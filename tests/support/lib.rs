@@ -19,4 +19,5 @@ pub mod postgres;
 pub mod process;
 pub mod sandbox;
 pub mod sender;
+pub mod slapd;
 pub mod smtp_client;

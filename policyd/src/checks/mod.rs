@@ -11,4 +11,6 @@ pub mod limits;
 pub mod marks;
 pub mod perimeter;
 pub mod pool;
+pub mod protected;
+pub mod recipients;
 pub mod rules;

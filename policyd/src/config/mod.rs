@@ -8,6 +8,7 @@ mod greylist;
 mod limit;
 mod perimeter;
 mod policyd;
+pub mod recipients;
 mod rule;
 
 use common::config::{Listed, Mistakes, Source};
@@ -24,6 +25,7 @@ pub use policyd::{OnStoreError, PolicydSettings};
 pub use rule::RuleSettings;
 
 use crate::rules::Rules;
+pub use recipients::{DirectorySettings, ProtectedSettings, RecipientsSettings};
 
 /// Everything that policyd reads from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -50,6 +52,12 @@ pub struct Settings {
     pub limits: LimitsSettings,
     /// Every `[[limit]]`.
     pub limit: Vec<LimitSettings>,
+    /// `[recipients]`.
+    pub recipients: RecipientsSettings,
+    /// All `[[directory]]`.
+    pub directories: Vec<DirectorySettings>,
+    /// All `[[protected]]`, with the place of each.
+    pub protected: Vec<(String, ProtectedSettings)>,
 }
 
 impl Settings {
@@ -68,6 +76,9 @@ impl Settings {
             handover: HandoverSettings::read(source, &mut mistakes),
             limits: source.section("limits", &mut mistakes),
             limit: Vec::new(),
+            recipients: source.section("recipients", &mut mistakes),
+            directories: recipients::directories(source.list("directory", &mut mistakes), &mut mistakes),
+            protected: recipients::protected(source.list("protected", &mut mistakes), &mut mistakes),
         };
         if let Err(message) = settings.log.check() {
             mistakes.push(source.mistake("log.level", message));
@@ -80,6 +91,7 @@ impl Settings {
         settings.limits.check(source, &mut mistakes);
         let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
         settings.limit = limit::read(source, network, &mut mistakes);
+        settings.recipients.check(source, &settings, &mut mistakes);
         mistakes.into_result(settings)
     }
 
@@ -96,6 +108,8 @@ impl Settings {
             ("policyd.journal", old.journal != now.journal),
             ("policyd.journal_size", old.journal_size != now.journal_size),
             ("greylist.durable", self.greylist.durable != new.greylist.durable),
+            ("recipients.remember", self.recipients.remember != new.recipients.remember),
+            ("recipients.file", self.recipients.file != new.recipients.file),
             ("store", self.store != new.store),
             ("log", self.log != new.log),
             ("dns", self.dns != new.dns),

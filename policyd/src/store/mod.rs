@@ -9,6 +9,7 @@ pub mod book;
 pub mod cache;
 pub mod carry;
 mod cleaner;
+pub mod directory;
 pub mod dns_cache;
 pub mod explain;
 pub mod greylist;
@@ -20,6 +21,7 @@ pub mod marker;
 pub mod marks;
 pub mod present;
 pub mod queue;
+pub mod recipients;
 pub mod scratch;
 pub mod trust;
 
