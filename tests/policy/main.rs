@@ -22,6 +22,7 @@ mod perimeter;
 mod perimeter_signs;
 mod pool;
 mod recipients;
+mod recipients_callahead;
 mod rules;
 mod trust;
 mod wire;

@@ -93,9 +93,9 @@ async fn a_directory_knows_its_recipients() {
         let expected = if known { "DUNNO" } else { UNKNOWN };
         assert_eq!(action(&mut client, recipient).await, expected, "{recipient}");
     }
-    slapd.remove("ann@example.test");
+    slapd.remove(&["ann@example.test"]);
     until(&mut client, "ann@example.test", UNKNOWN).await;
-    slapd.add("ann@example.test");
+    slapd.add(&["ann@example.test"]);
     until(&mut client, "ann@example.test", "DUNNO").await;
     gate.end().await;
 }
@@ -239,7 +239,7 @@ async fn what_is_known_outlives_daemon_store_and_directory() {
 
 #[tokio::test]
 async fn a_full_copy_refuses_without_asking_and_does_not_shrink_all_at_once() {
-    let people: Vec<String> = (0..30).map(|number| format!("user{number}@example.test")).collect();
+    let people: Vec<String> = (0..1200).map(|number| format!("user{number}@example.test")).collect();
     let mut slapd = Slapd::start(&people.iter().map(String::as_str).collect::<Vec<_>>());
     let cluster = Cluster::shared();
     let url = cluster.new_database().await;
@@ -253,12 +253,12 @@ async fn a_full_copy_refuses_without_asking_and_does_not_shrink_all_at_once() {
     let gate = Gate::ready(settings(&url, &one)).await;
     let other = Gate::ready(settings(&url, &two)).await;
     let store = store(&url).await;
-    let copied = "octroi_policyd_directory_copy_entries{directory=\"copied\"} 30";
+    let copied = "octroi_policyd_directory_copy_entries{directory=\"copied\"} 1200";
     until_page_says(&gate, copied).await;
     until_page_says(&other, copied).await;
     slapd.stop();
     let (mut client, mut other_client) = (gate.client().await, other.client().await);
-    for recipient in ["user1@example.test", "user29@example.test"] {
+    for recipient in ["user1@example.test", "user1199@example.test"] {
         assert_eq!(action(&mut client, recipient).await, "DUNNO");
     }
     assert_eq!(action(&mut client, "nobody@example.test").await, UNKNOWN);
@@ -271,12 +271,12 @@ async fn a_full_copy_refuses_without_asking_and_does_not_shrink_all_at_once() {
     let url = cluster.new_database().await;
     let gate = Gate::ready(settings(&url, &text("1s", "three").replace("'copied'", "'shrinking'"))).await;
     let mut client = gate.client().await;
-    until_page_says(&gate, "octroi_policyd_directory_copy_entries{directory=\"shrinking\"} 30").await;
-    people[..10].iter().for_each(|address| slapd.remove(address));
+    until_page_says(&gate, "octroi_policyd_directory_copy_entries{directory=\"shrinking\"} 1200").await;
+    slapd.remove(&people[..400]);
     until_page_says(&gate, "octroi_policyd_directory_copies_total{directory=\"shrinking\",outcome=\"refused\"}").await;
     assert_eq!(action(&mut client, "user1@example.test").await, "DUNNO", "a third gone at once is not believed");
-    people[..8].iter().for_each(|address| slapd.add(address));
-    until(&mut client, "user9@example.test", UNKNOWN).await;
+    slapd.add(&people[..399]);
+    until(&mut client, "user399@example.test", UNKNOWN).await;
     gate.end().await;
 }
 
@@ -373,4 +373,29 @@ async fn only_insiders_write_to_protected_recipients() {
         assert_eq!(client.ask(&request).await.as_deref(), Some(expected), "{address} {user} {sender} {recipient}");
     }
     gate.end().await;
+}
+
+#[tokio::test]
+async fn the_test_command_asks_directories_and_shows_what_they_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("list"), "ann@example.test\n").unwrap();
+    let text = format!(
+        "[store]\nurl = 'sqlite:{}'\n[greylist]\nmode = 'off'\n[recipients]\ndomains = ['@example.test']\n\
+         [[directory]]\nname = 'list'\ntype = 'file'\nfiles = ['{}']\n",
+        path("octroi.db").display(),
+        path("list").display()
+    );
+    std::fs::write(path("octroi.toml"), text).unwrap();
+    let requests = ["ann@example.test", "bob@example.test"].map(|to| rcpt("192.0.2.1", "joe@sender.test", to)).concat();
+    std::fs::write(path("requests"), requests).unwrap();
+    store(&format!("sqlite:{}", path("octroi.db").display())).await;
+    let mut command = tokio::process::Command::new(tests::daemon::binary("policyd").unwrap());
+    let output =
+        command.arg("test").arg("--config").args([path("octroi.toml"), path("requests")]).output().await.unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains("recipients: nothing to say"), "{out}");
+    assert!(out.contains("recipients: reject (recipient_unknown): copy"), "{out}");
+    assert!(out.contains(&format!("action={UNKNOWN}")), "{out}");
 }

@@ -101,14 +101,14 @@ impl Slapd {
         self.server.as_ref().expect("it runs").signal(Signal::CONT);
     }
 
-    /// Adds a person for this address.
-    pub fn add(&self, address: &str) {
-        self.change("ldapadd", &person(address));
+    /// Adds a person for each address.
+    pub fn add<T: AsRef<str>>(&self, addresses: &[T]) {
+        self.change("ldapadd", &addresses.iter().map(|address| person(address.as_ref())).collect::<String>());
     }
 
-    /// Removes the person of this address.
-    pub fn remove(&self, address: &str) {
-        self.change("ldapdelete", &format!("{}\n", name(address)));
+    /// Removes the persons of these addresses.
+    pub fn remove<T: AsRef<str>>(&self, addresses: &[T]) {
+        self.change("ldapdelete", &addresses.iter().map(|address| name(address.as_ref()) + "\n").collect::<String>());
     }
 
     fn change(&self, program: &str, input: &str) {

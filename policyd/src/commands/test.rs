@@ -16,6 +16,7 @@ use policyd::dnslist::asker::Asker;
 use policyd::dnslist::self_test;
 use policyd::perimeter::Perimeter;
 use policyd::policy::Policy;
+use policyd::recipients::book::Book;
 use policyd::request::PolicyRequest;
 use policyd::store::book::TrustBook;
 use policyd::store::limits::queue::LimitQueue;
@@ -31,6 +32,9 @@ use crate::{PROGRAM, read};
 const MAX_INPUT: u64 = 64 * 1024 * 1024;
 /// Time for the copy to get ready.
 const START_TIME: Duration = Duration::from_secs(10);
+
+/// Recipients remembered from one request to the next.
+const MOST_RECIPIENTS: usize = 10_000;
 
 pub(crate) async fn run(config: Option<PathBuf>, file: &Path, all_rules: bool) -> ExitCode {
     let live = match read(config) {
@@ -59,7 +63,11 @@ pub(crate) async fn run(config: Option<PathBuf>, file: &Path, all_rules: bool) -
     let asker = Asker::new(policy.settings.dns.resolver().ok(), None);
     self_test::test_due(&policy.perimeter.lists.all, &asker).await;
     let limits = LimitQueue::start(scratch.store(), queue.health().clone(), &stop);
-    let decider = Decider::new(queue).with(pools, trust).guarding(Perimeter::new(asker)).limiting(limits);
+    // Directories are asked for real; what the daemon remembers of recipients is left out. Nothing is written.
+    let (book, _unwritten) = Book::new(MOST_RECIPIENTS);
+    book.is_loaded();
+    let decider = Decider::new(queue).with(pools, trust).guarding(Perimeter::new(asker));
+    let decider = decider.limiting(limits).knowing(book);
     let decided = decide_all(&input, &policy, &decider, &scratch, all_rules).await;
     stop.cancel();
     decider.queue().ended().await;

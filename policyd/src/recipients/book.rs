@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::config::Mistakes;
 use tokio::sync::{mpsc, watch};
@@ -23,6 +23,8 @@ use crate::store::recipients::Said;
 
 /// Questions at once; who comes when there are more gets no answer.
 const FLIGHTS: usize = 512;
+/// Time for the questions under way at the end.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// What may wait to be written to the store.
 const WAITING: usize = 4096;
 
@@ -57,9 +59,17 @@ impl Recipients {
         });
         let mut opened = Vec::with_capacity(directories.len());
         for directory in directories {
-            let same = before.and_then(|before| before.directories.iter().find(|old| old.same(directory)));
-            match same.cloned().map_or_else(|| Directory::open(directory).map(Arc::new), Ok) {
-                Ok(directory) => opened.push(directory),
+            let old =
+                before.and_then(|before| before.directories.iter().find(|old| old.settings.name == directory.name));
+            if let Some(old) = old.filter(|old| old.same(directory)) {
+                opened.push(old.clone());
+                continue;
+            }
+            match Directory::open(directory) {
+                Ok(directory) => {
+                    old.iter().for_each(|old| directory.take_over(old));
+                    opened.push(Arc::new(directory));
+                }
                 Err(wrong) => mistakes.extend(wrong),
             }
         }
@@ -255,10 +265,10 @@ impl Book {
         self.0.cache()
     }
 
-    /// Starts no more questions, and waits for those under way.
+    /// Starts no more questions, and waits a little for those under way.
     pub async fn close(&self) {
         self.0.tasks.close();
-        self.0.tasks.wait().await;
+        let _ = tokio::time::timeout(CLOSE_TIME, self.0.tasks.wait()).await;
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use common::config::{Mistake, Mistakes};
+use tokio::sync::Semaphore;
 
 use super::address::number;
 use super::breaker::{Breaker, Change};
@@ -40,6 +41,8 @@ pub struct Directory {
     provider: Option<Box<dyn Provider>>,
     copy: ArcSwapOption<Copied>,
     breaker: Breaker,
+    /// Questions that may be under way at once.
+    places: Semaphore,
 }
 
 impl Directory {
@@ -57,12 +60,11 @@ impl Directory {
                 provider = Some(Box::new(opened.map_err(|error| broken("url", error))?));
             }
             Source::Ldap(ldap) => {
-                let opened = ldap::Ldap::open(ldap, settings.max_connections, settings.timeout.0);
+                let opened = ldap::Ldap::open(ldap, settings.timeout.0);
                 provider = Some(Box::new(opened.map_err(|error| broken("ca_file", error))?));
             }
             Source::Callahead(callahead) => {
-                provider =
-                    Some(Box::new(callahead::Callahead::new(callahead, settings.max_connections, settings.timeout.0)));
+                provider = Some(Box::new(callahead::Callahead::new(callahead, settings.timeout.0)));
             }
         }
         let domains = match settings.domains.is_empty() {
@@ -76,6 +78,7 @@ impl Directory {
             provider,
             copy: ArcSwapOption::empty(),
             breaker: Breaker::default(),
+            places: Semaphore::new(settings.max_connections),
         };
         if directory.provider.is_some() {
             directory.gauge(true);
@@ -108,6 +111,9 @@ impl Directory {
         if !self.breaker.lets_through(Instant::now()) {
             return Err(Trouble::Unreachable("known to be away".to_owned()));
         }
+        // Who waits for a place waits for other questions of ours: that says nothing about the directory.
+        let place = tokio::time::timeout(self.settings.timeout.0, self.places.acquire()).await;
+        let Ok(Ok(_place)) = place else { return Err(Trouble::Busy) };
         let started = Instant::now();
         let told = within(self.settings.timeout.0, provider.ask(form)).await;
         metrics::histogram!("octroi_policyd_directory_seconds", "directory" => self.name()).record(started.elapsed());
@@ -123,6 +129,13 @@ impl Directory {
     /// The full copy in force.
     pub fn copy(&self) -> Option<Arc<Copied>> {
         self.copy.load_full()
+    }
+
+    /// Takes over the full copy of the same directory before a reload.
+    pub fn take_over(&self, before: &Self) {
+        if let Some(copy) = before.copy().filter(|_| self.key() == before.key()) {
+            self.replace_copy((*copy).clone());
+        }
     }
 
     /// Puts a full copy in force.

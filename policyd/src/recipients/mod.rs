@@ -55,6 +55,9 @@ pub enum Trouble {
     /// It did not answer in time.
     #[error("no answer in time")]
     Late,
+    /// It is being asked so much already that its turn did not come in time.
+    #[error("too many questions at once")]
+    Busy,
     /// It answered, and the answer is of no use: wrong password, no such table, a refused session.
     #[error("{0}")]
     Refused(String),

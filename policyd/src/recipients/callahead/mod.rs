@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::mail;
-use tokio::sync::Semaphore;
 
 use super::{Answering, Provider, Told, Trouble};
 use crate::config::recipients::CallaheadSettings;
@@ -32,7 +31,6 @@ pub struct Callahead {
     settings: CallaheadSettings,
     helo: String,
     timeout: Duration,
-    places: Semaphore,
     /// The host that answered last.
     last: AtomicUsize,
     /// When a domain was last tried with an address that cannot exist, and whether that was accepted.
@@ -42,13 +40,12 @@ pub struct Callahead {
 
 impl Callahead {
     /// Connects to nothing. `timeout` is for getting a session.
-    pub fn new(settings: &CallaheadSettings, connections: usize, timeout: Duration) -> Self {
+    pub fn new(settings: &CallaheadSettings, timeout: Duration) -> Self {
         let helo = if settings.helo.is_empty() { mail::hostname() } else { settings.helo.clone() };
         Self {
             settings: settings.clone(),
             helo,
             timeout,
-            places: Semaphore::new(connections),
             last: AtomicUsize::new(0),
             tried: Mutex::default(),
             random: (RandomState::new(), AtomicU64::new(0)),
@@ -56,7 +53,6 @@ impl Callahead {
     }
 
     async fn ask(&self, form: &str) -> Result<Told, Trouble> {
-        let _place = self.places.acquire().await.map_err(|_| Trouble::Unreachable("it is closed".to_owned()))?;
         let mut session = self.open().await?;
         let told = self.ask_in(&mut session, form).await;
         tokio::spawn(tokio::time::timeout(LEAVE, session.quit()));
@@ -133,7 +129,7 @@ impl Callahead {
                 }
                 Err(Trouble::Unreachable(error)) => trouble = Trouble::Unreachable(format!("{}: {error}", hosts[at])),
                 Err(Trouble::Refused(error)) => trouble = Trouble::Refused(format!("{}: {error}", hosts[at])),
-                Err(Trouble::Late) => trouble = Trouble::Late,
+                Err(other) => trouble = other,
             }
         }
         Err(trouble)

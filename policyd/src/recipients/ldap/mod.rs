@@ -17,7 +17,6 @@ use ldap3::{LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Scope, Searc
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::sync::Semaphore;
 
 use super::{Answering, Provider, Told, Trouble, members};
 use crate::config::recipients::{LdapScope, LdapSettings};
@@ -39,7 +38,6 @@ pub struct Ldap {
     password: String,
     tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
-    places: Semaphore,
     idle: Mutex<VecDeque<ldap3::Ldap>>,
     /// The server that answered last.
     last: AtomicUsize,
@@ -53,7 +51,7 @@ impl std::fmt::Debug for Ldap {
 
 impl Ldap {
     /// Reads the files of password and certificates; connects to nothing. `timeout` is for making a connection.
-    pub fn open(settings: &LdapSettings, connections: usize, timeout: Duration) -> Result<Self, String> {
+    pub fn open(settings: &LdapSettings, timeout: Duration) -> Result<Self, String> {
         let password = match &settings.password_file {
             Some(path) => read_secret(path)?,
             None => settings.password.0.clone(),
@@ -65,7 +63,6 @@ impl Ldap {
             password,
             tls: if encrypted { Some(tls(settings.ca_file.as_deref())?) } else { None },
             timeout,
-            places: Semaphore::new(connections),
             idle: Mutex::default(),
             last: AtomicUsize::new(0),
             settings: settings.clone(),
@@ -139,7 +136,6 @@ impl Ldap {
     }
 
     async fn ask(&self, form: &str) -> Result<Told, Trouble> {
-        let _place = self.places.acquire().await.map_err(|_| Trouble::Unreachable("it is closed".to_owned()))?;
         let filter = self.filter.fill(form);
         let told = |found| if found { Told::Known } else { Told::Unknown };
         if let Some(mut ldap) = self.kept() {
@@ -232,7 +228,7 @@ fn named(server: &str, trouble: Trouble) -> Trouble {
     match trouble {
         Trouble::Unreachable(error) => Trouble::Unreachable(format!("{server}: {error}")),
         Trouble::Refused(error) => Trouble::Refused(format!("{server}: {error}")),
-        Trouble::Late => Trouble::Late,
+        other => other,
     }
 }
 
