@@ -21,6 +21,7 @@ use crate::scan::AntivirusSettings;
 use crate::scan::banned::BannedSettings;
 use crate::smtp::protocol;
 use crate::spool::Place;
+use crate::unpack::settings::UnpackSettings;
 use crate::verdict::{DestinySettings, Policy};
 
 /// How long before Postfix's own limit we stop waiting for the next hop, so that our answer still arrives.
@@ -41,6 +42,8 @@ pub struct Settings {
     pub headers: HeaderSettings,
     /// `[destiny]`
     pub destiny: DestinySettings,
+    /// `[unpack]`
+    pub unpack: UnpackSettings,
 }
 
 impl Settings {
@@ -54,6 +57,7 @@ impl Settings {
             banned: source.section("banned", &mut mistakes),
             headers: source.section("headers", &mut mistakes),
             destiny: source.section("destiny", &mut mistakes),
+            unpack: source.section("unpack", &mut mistakes),
         };
         // A section with a mistake was replaced by its defaults; looking at combinations then would only confuse.
         if mistakes.is_empty() {
@@ -80,6 +84,7 @@ impl Settings {
             ("antivirus", self.antivirus.mistakes()),
             ("banned", owned(self.banned.mistakes())),
             ("headers", owned(self.headers.mistakes())),
+            ("unpack", owned(self.unpack.mistakes())),
         ];
         for (section, wrong) in sections {
             for (key, message) in wrong {
