@@ -34,7 +34,7 @@ impl Default for Limits {
             depth: 14,
             objects: 1500,
             expansion: 500,
-            min_bytes: Size(20_000_000),
+            min_bytes: Size(40_000_000),
             max_bytes: Size(200_000_000),
             member_bytes: Size(50_000_000),
             memory: Size(70_000_000),
@@ -77,8 +77,24 @@ pub struct Budget {
     /// Bytes out of archives.
     unpacked: u64,
     objects: usize,
+    watch: Watch,
+}
+
+/// The two clocks, for what works on its own for a while. On the thread of its budget only.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
     cpu: Duration,
     until: Instant,
+}
+
+impl Watch {
+    /// Which of the clocks has run out.
+    pub fn over(&self) -> Option<Over> {
+        if Instant::now() >= self.until {
+            return Some(Over::Time);
+        }
+        (thread_time() >= self.cpu).then_some(Over::Cpu)
+    }
 }
 
 impl Budget {
@@ -87,8 +103,8 @@ impl Budget {
     pub fn new(limits: &Limits, size: u64, readings: u64, until: Instant) -> Budget {
         let most = limits.max_bytes.0.max(limits.min_bytes.0);
         let unpacked = size.saturating_mul(limits.expansion).clamp(limits.min_bytes.0, most);
-        let cpu = thread_time() + limits.cpu.0;
-        Budget { limits: *limits, readings, unpacked, objects: limits.objects, cpu, until }
+        let watch = Watch { cpu: thread_time() + limits.cpu.0, until };
+        Budget { limits: *limits, readings, unpacked, objects: limits.objects, watch }
     }
 
     /// The limits that it was made of.
@@ -121,10 +137,12 @@ impl Budget {
 
     /// Whether there is time left, of the processor and on the wall.
     pub fn clock(&self) -> Result<(), Over> {
-        if Instant::now() >= self.until {
-            return Err(Over::Time);
-        }
-        if thread_time() >= self.cpu { Err(Over::Cpu) } else { Ok(()) }
+        self.watch.over().map_or(Ok(()), Err)
+    }
+
+    /// The two clocks.
+    pub fn watch(&self) -> Watch {
+        self.watch
     }
 
     /// Bytes that may still come out of archives.

@@ -3,8 +3,9 @@
 //! smaller window, which `delharc` decodes; method 4 is here.
 
 use super::field::{index, le16, le32, slice, text};
+use super::lha::Lzh;
 use super::members::{Flaw, Members};
-use delharc::decode::{Decoder, Lh7Decoder};
+use delharc::decode::Lh7Decoder;
 use std::io::{self, Read};
 
 /// Longest header that ARJ writes.
@@ -80,24 +81,6 @@ fn member(method: u8, content: &[u8], size: u32, names: &[String], out: &mut Mem
         method => out.closed(names, &Flaw::Unsupported(format!("arj method {method}")))?,
     }
     Ok(())
-}
-
-/// The code of LHA, up to the size that the header names: the data has no end of its own.
-struct Lzh<'d> {
-    decoder: Lh7Decoder<&'d [u8]>,
-    left: u64,
-}
-
-impl Read for Lzh<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        if wanted == 0 {
-            return Ok(0);
-        }
-        self.decoder.fill_buffer(&mut buffer[..wanted]).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        self.left -= wanted as u64;
-        Ok(wanted)
-    }
 }
 
 /// Method 4: lengths and distances in a unary prefix code, most significant bit first.

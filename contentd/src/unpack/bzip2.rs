@@ -12,7 +12,7 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
     out.stream(&names, &mut reader)?;
     let trailing = reader.trailing;
     if trailing.iter().any(|byte| *byte != 0) {
-        out.stored(&["trailing data".to_owned()], trailing)?;
+        out.aside("trailing data", &mut &*trailing)?;
     }
     Ok(())
 }

@@ -31,6 +31,11 @@ pub(super) fn be32(data: &[u8], at: usize) -> Option<u32> {
     slice(data, at, 4)?.try_into().ok().map(u32::from_be_bytes)
 }
 
+/// A 64-bit number, big-endian.
+pub(super) fn be64(data: &[u8], at: usize) -> Option<u64> {
+    slice(data, at, 8)?.try_into().ok().map(u64::from_be_bytes)
+}
+
 /// A size or offset as an index; what no machine can address lies behind every end.
 pub(super) fn index(number: impl TryInto<usize>) -> usize {
     number.try_into().unwrap_or(usize::MAX)
@@ -43,6 +48,18 @@ pub(super) fn text(name: &[u8]) -> String {
         Ok(text) => text.to_owned(),
         Err(_) => name.iter().map(|byte| char::from(*byte)).collect(),
     }
+}
+
+/// A name in UTF-16, little-endian, up to its NUL.
+pub(super) fn utf16(name: &[u8]) -> String {
+    let units = name.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).take_while(|unit| *unit != 0);
+    char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+}
+
+/// A name in UTF-16, big-endian.
+pub(super) fn utf16_be(name: &[u8]) -> String {
+    let units = name.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).take_while(|unit| *unit != 0);
+    char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
 /// A number in ASCII digits of this base up to a NUL, blanks around it.

@@ -17,7 +17,7 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
     let trailing = reader.trailing;
     // tar pads with zeros, which mean nothing.
     if trailing.iter().any(|byte| *byte != 0) {
-        out.stored(&["trailing data".to_owned()], trailing)?;
+        out.aside("trailing data", &mut &*trailing)?;
     }
     Ok(())
 }

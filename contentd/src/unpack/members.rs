@@ -6,7 +6,7 @@
 
 use super::Work;
 use super::format;
-use crate::budget::Over;
+use crate::budget::{Over, Watch};
 use crate::findings::{Finding, FindingKind, Part};
 use crate::message::{kind, parts::Kept};
 use bytes::Bytes;
@@ -74,21 +74,23 @@ impl From<io::Error> for Flaw {
     }
 }
 
-/// The file that is being taken apart.
-#[derive(Debug)]
-pub(super) struct Holder {
+/// Where a file that is taken apart lies.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
     /// Path that its members begin with.
     pub(super) path: String,
     /// How deep its members lie.
     pub(super) depth: usize,
     /// Its place in the list of all parts.
     pub(super) order: Rc<[u32]>,
+    /// Whether its members are listed.
+    pub(super) listed: bool,
 }
 
 /// Where a decoder puts the members that it finds.
 pub(super) struct Members<'w, 'b> {
     pub(super) work: &'w mut Work<'b>,
-    holder: &'w Holder,
+    holder: &'w Place,
     /// Media type of the archive.
     container: &'static str,
     /// Short name of its format.
@@ -97,16 +99,22 @@ pub(super) struct Members<'w, 'b> {
     names: HashMap<String, [u8; 32]>,
     count: u32,
     flaws: usize,
+    listed: bool,
 }
 
 impl<'w, 'b> Members<'w, 'b> {
     pub(super) fn new(
         work: &'w mut Work<'b>,
-        holder: &'w Holder,
+        holder: &'w Place,
         container: &'static str,
         format: &'static str,
     ) -> Self {
-        Members { work, holder, container, format, names: HashMap::new(), count: 0, flaws: 0 }
+        Members { work, holder, container, format, names: HashMap::new(), count: 0, flaws: 0, listed: holder.listed }
+    }
+
+    /// Members so far.
+    pub(super) fn count(&self) -> u32 {
+        self.count
     }
 
     /// The name that a file has without the extension of its packer: `a.tar.gz` becomes `a.tar`, and so does `a.tgz`.
@@ -124,6 +132,21 @@ impl<'w, 'b> Members<'w, 'b> {
     /// Most bytes that a decoder may allocate for its window.
     pub(super) fn memory(&self) -> u64 {
         self.work.budget.limits().memory.0
+    }
+
+    /// Largest member.
+    pub(super) fn largest(&self) -> u64 {
+        self.work.budget.limits().member_bytes.0.min(self.work.budget.left())
+    }
+
+    /// Bytes that may still come out of the archives of this message.
+    pub(super) fn left(&self) -> u64 {
+        self.work.budget.left()
+    }
+
+    /// The clocks, for a decoder that works on its own for a while.
+    pub(super) fn watch(&self) -> Watch {
+        self.work.budget.watch()
     }
 
     /// Asks the clocks; for loops that give no bytes.
@@ -176,14 +199,17 @@ impl<'w, 'b> Members<'w, 'b> {
         self.stream(names, &mut &*data)
     }
 
-    /// Bytes that are no member to anybody, and are scanned and opened all the same.
-    pub(super) fn aside(&mut self, name: &str, data: &[u8]) -> Result<(), Over> {
-        let place = self.work.parts.len();
-        self.stored(&[name.to_owned()], data)?;
-        if let Some((_, part)) = self.work.parts.get_mut(place) {
-            part.leaf = false;
-        }
-        Ok(())
+    /// Whether the members that follow are files to whoever unpacks the archive, and listed.
+    pub(super) fn list(&mut self, listed: bool) {
+        self.listed = listed && self.holder.listed;
+    }
+
+    /// Bytes that are no file to anybody, such as the target of a link: scanned and opened all the same, but not listed.
+    pub(super) fn aside(&mut self, name: &str, reader: &mut dyn Read) -> Result<(), Over> {
+        self.list(false);
+        let given = self.stream(&[name.to_owned()], reader);
+        self.list(true);
+        given
     }
 
     /// A member that cannot be read: its names count all the same.
@@ -239,12 +265,18 @@ impl<'w, 'b> Members<'w, 'b> {
             self.note(FindingKind::DuplicateNames, self.format);
         }
         let detected_type = kind::detect(&data);
-        let part = self.part(&path, names, detected_type, data.len() as u64, digest, true);
+        let part = self.part(&path, names, detected_type, data.len() as u64, digest, self.listed);
         let order = self.order();
         self.work.parts.push((order.clone(), part));
         if !data.is_empty() {
             if !format::candidates(&data).is_empty() {
-                self.work.put(path.clone(), self.holder.depth, order.into(), data.clone());
+                let place = Place {
+                    path: path.clone(),
+                    depth: self.holder.depth + 1,
+                    order: order.into(),
+                    listed: self.listed,
+                };
+                self.work.put(place, data.clone());
             }
             (self.work.give)(Kept { path: path.clone(), bytes: data });
         }

@@ -7,18 +7,34 @@
 
 mod ar;
 mod arj;
+mod binhex;
 mod bzip2;
+mod cab;
+mod chm;
 mod compress;
 mod cpio;
 mod field;
 pub mod format;
 mod gzip;
+mod iso;
+mod lha;
 mod lz4;
+mod lzx;
 mod members;
+mod nsis;
+mod ole;
+mod pdf;
+mod rar;
 mod rpm;
+mod rtf;
 pub mod settings;
+mod sevenz;
+mod szdd;
 mod tar;
+mod tnef;
 mod uuencode;
+mod volumes;
+mod xar;
 mod xz;
 mod zip;
 mod zip_headers;
@@ -30,7 +46,7 @@ use crate::message::Limits;
 use crate::message::parts::{self, Kept, View};
 use bytes::Bytes;
 use format::{Candidate, Format};
-use members::{Flaw, Holder, Members};
+use members::{Flaw, Members, Place};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -39,10 +55,10 @@ const MAX_FINDINGS: usize = 300;
 
 /// A file that may hold others.
 struct Item {
-    path: String,
-    depth: usize,
-    order: Rc<[u32]>,
+    place: Place,
     bytes: Bytes,
+    /// The further volumes of a set that this is the first of.
+    volumes: Vec<Bytes>,
     /// How much of it counts as held; nothing for the parts of the message itself, which are here anyway.
     held: u64,
 }
@@ -67,20 +83,36 @@ struct Work<'b> {
 pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn FnMut(Kept)) -> View {
     let View { parts, findings, kept } = view;
     let mut work = Work { budget, limits, give, list: Vec::new(), held: 0, parts: Vec::new(), findings: Vec::new() };
-    for Kept { path, bytes } in kept {
-        if !format::candidates(&bytes).is_empty() {
-            let place = parts.iter().position(|part| part.path == path).unwrap_or(parts.len());
-            let name = parts.get(place).and_then(|part| part.names.iter().find(|name| !name.is_empty()));
-            let step = name.map_or_else(String::new, |name| members::step(name));
-            let order = Rc::new([number(place)]);
-            work.list.push(Item { path: join(&path, &step), depth: 1, order, bytes: bytes.clone(), held: 0 });
+    let names: Vec<&str> = kept.iter().map(|kept| name_of(&parts, &kept.path)).collect();
+    let sets = volumes::sets(&names, &kept);
+    for (number_of, Kept { path, bytes }) in kept.iter().enumerate() {
+        let further = sets.iter().any(|set| set[1..].contains(&number_of));
+        if !further && !format::candidates(bytes).is_empty() {
+            let set = sets.iter().find(|set| set[0] == number_of);
+            let volumes = set.map_or_else(Vec::new, |set| set[1..].iter().map(|n| kept[*n].bytes.clone()).collect());
+            let order = parts.iter().position(|part| part.path == *path).unwrap_or(parts.len());
+            let place = Place {
+                path: join(path, &members::step(names[number_of])),
+                depth: 1,
+                order: Rc::new([number(order)]),
+                listed: true,
+            };
+            work.list.push(Item { place, bytes: bytes.clone(), volumes, held: 0 });
         }
-        (work.give)(Kept { path, bytes });
+    }
+    for kept in kept {
+        (work.give)(kept);
     }
     work.list.reverse();
     work.run();
     let Work { parts: members, findings: found, .. } = work;
     View { parts: merge(parts, members), findings: [findings, found].concat(), kept: Vec::new() }
+}
+
+/// The likeliest name of a part; empty for none.
+fn name_of<'p>(parts: &'p [Part], path: &str) -> &'p str {
+    let part = parts.iter().find(|part| part.path == path);
+    part.and_then(|part| part.names.iter().find(|name| !name.is_empty())).map_or("", String::as_str)
 }
 
 fn join(path: &str, step: &str) -> String {
@@ -104,7 +136,7 @@ impl Work<'_> {
     fn run(&mut self) {
         while let Some(item) = self.list.pop() {
             self.held = self.held.saturating_sub(item.held);
-            let path = item.path.clone();
+            let path = item.place.path.clone();
             if let Err(over) = self.budget.clock().map_err(Flaw::Over).and_then(|()| self.open(item)) {
                 if let Flaw::Over(over) = over {
                     self.find(Finding::new(FindingKind::OverLimits, path, over.word()));
@@ -122,27 +154,27 @@ impl Work<'_> {
     }
 
     /// Puts a file on the list.
-    fn put(&mut self, path: String, depth: usize, order: Rc<[u32]>, bytes: Bytes) {
+    fn put(&mut self, place: Place, bytes: Bytes) {
         let size = bytes.len() as u64;
         let held = self.held.saturating_add(size);
-        if depth > self.budget.limits().depth {
-            return self.find(Finding::new(FindingKind::OverLimits, path, "depth"));
+        if place.depth > self.budget.limits().depth {
+            return self.find(Finding::new(FindingKind::OverLimits, place.path, "depth"));
         }
         if held > self.budget.limits().memory.0 {
-            return self.find(Finding::new(FindingKind::OverLimits, path, "memory"));
+            return self.find(Finding::new(FindingKind::OverLimits, place.path, "memory"));
         }
         self.held = held;
-        self.list.push(Item { path, depth: depth + 1, order, bytes, held: size });
+        self.list.push(Item { place, bytes, volumes: Vec::new(), held: size });
     }
 
     /// Takes a file apart in every format that it shows. Errors: a limit of the message only.
     fn open(&mut self, item: Item) -> Result<(), Flaw> {
         for Candidate { format, offset, certain } in format::candidates(&item.bytes) {
-            let holder = Holder { path: item.path.clone(), depth: item.depth, order: Rc::clone(&item.order) };
+            let holder = item.place.clone();
             let data = item.bytes.slice(offset.min(item.bytes.len())..);
             let before = (self.findings.len(), self.parts.len());
             // Decoders are written not to panic. Should one do it, that costs this file and not the daemon.
-            let decoded = catch_unwind(AssertUnwindSafe(|| self.decode(format, &holder, &data)));
+            let decoded = catch_unwind(AssertUnwindSafe(|| self.decode(format, &holder, &data, &item.volumes)));
             match decoded {
                 Ok(Ok(())) => {}
                 Ok(Err(flaw @ Flaw::Over(_))) => return Err(flaw),
@@ -163,7 +195,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn decode(&mut self, format: Format, holder: &Holder, data: &Bytes) -> Result<(), Flaw> {
+    fn decode(&mut self, format: Format, holder: &Place, data: &Bytes, volumes: &[Bytes]) -> Result<(), Flaw> {
         if format == Format::Mail {
             return self.mail(holder, data);
         }
@@ -180,23 +212,38 @@ impl Work<'_> {
             Format::Compress => compress::unpack(data, out),
             Format::Tar => tar::unpack(data, out),
             Format::Cpio => cpio::unpack(data, out),
-            Format::Arj => arj::unpack(data, out),
-            Format::Uuencode => uuencode::unpack(data, out),
             Format::Ar => ar::unpack(data, out),
             Format::Rpm => rpm::unpack(data, out),
+            Format::SevenZip => sevenz::unpack(data, out),
+            Format::Cab => cab::unpack(data, out),
+            Format::Iso => iso::unpack(data, out),
+            Format::Rar => rar::unpack(data, volumes, out),
+            Format::Lha => lha::unpack(data, out),
+            Format::Arj => arj::unpack(data, out),
+            Format::Tnef => tnef::unpack(data, out),
+            Format::Ole => ole::unpack(data, out),
+            Format::Pdf => pdf::unpack(data, out),
+            Format::Rtf => rtf::unpack(data, out),
+            Format::Uuencode => uuencode::unpack(data, out),
+            Format::Binhex => binhex::unpack(data, out),
+            Format::Szdd => szdd::unpack(data, out),
+            Format::Chm => chm::unpack(data, out),
+            Format::Nsis => nsis::unpack(data, out),
+            Format::Xar => xar::unpack(data, out),
             Format::Unknown(name) => Err(Flaw::Unsupported(name.to_owned())),
-            _ => Err(Flaw::Unsupported(format.word().to_owned())),
+            Format::Mail => Ok(()),
         }
     }
 
     /// A message as a file: walked like the message itself, against the same budget.
-    fn mail(&mut self, holder: &Holder, data: &Bytes) -> Result<(), Flaw> {
+    fn mail(&mut self, holder: &Place, data: &Bytes) -> Result<(), Flaw> {
         self.budget.more_readings(self.limits.readings(data.len() as u64));
         let View { parts, findings, kept } = parts::walk(data, self.limits, self.budget);
         let places: Vec<String> = parts.iter().map(|part| part.path.clone()).collect();
         for (place, mut part) in parts.into_iter().enumerate() {
             part.path = join(&holder.path, &part.path);
             part.container = part.container.or(Some(Format::Mail.media_type()));
+            part.leaf &= holder.listed;
             self.parts.push(([&*holder.order, &[number(place)]].concat(), part));
         }
         for finding in findings {
@@ -209,8 +256,9 @@ impl Work<'_> {
             let place = places.iter().position(|other| *other == path).unwrap_or_default();
             let path = join(&holder.path, &path);
             if !format::candidates(&bytes).is_empty() {
-                let order = [&*holder.order, &[number(place)]].concat();
-                self.put(path.clone(), holder.depth, order.into(), bytes.clone());
+                let order = [&*holder.order, &[number(place)]].concat().into();
+                let place = Place { path: path.clone(), depth: holder.depth + 1, order, listed: holder.listed };
+                self.put(place, bytes.clone());
             }
             (self.give)(Kept { path, bytes });
         }

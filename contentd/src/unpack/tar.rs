@@ -48,7 +48,7 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
         // Behind the end: hardly a program goes on to a second archive there. It is scanned, but not listed.
         if ended {
             out.note(FindingKind::HiddenMembers, "tar");
-            return Ok(out.aside("behind the end", &data[at - BLOCK..])?);
+            return Ok(out.aside("behind the end", &mut &data[at - BLOCK..])?);
         }
         let stored = index(size(block, &extended));
         let content = &data[at..at.saturating_add(stored).min(data.len())];

@@ -47,6 +47,8 @@ fn member(data: &[u8], entry: &Entry, next: usize, out: &mut Members<'_, '_>) ->
             return Ok(());
         }
     }
+    let link = headers.iter().any(|header| header.is_link());
+    out.list(!link);
     let rest = &data[entry.data..];
     let mut done: Vec<(u16, usize)> = Vec::new();
     for header in headers.iter().filter(|header| header.method != 99) {
@@ -59,6 +61,7 @@ fn member(data: &[u8], entry: &Entry, next: usize, out: &mut Members<'_, '_>) ->
         done.push(reading);
         decode(header, rest, length, &names, out)?;
     }
+    out.list(true);
     Ok(())
 }
 
@@ -88,6 +91,7 @@ fn length(header: &Header, headers: &[&Header], rest: &[u8], next: usize) -> usi
     index(header.packed)
 }
 
+/// Decodes one reading of a member.
 fn decode(
     header: &Header,
     rest: &[u8],

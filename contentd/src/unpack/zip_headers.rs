@@ -44,6 +44,11 @@ impl Header {
         self.flags & 1 << 3 != 0
     }
 
+    /// A symbolic link, as its attributes of Unix say.
+    pub(super) fn is_link(&self) -> bool {
+        self.attributes >> 28 == 0o12
+    }
+
     pub(super) fn is_directory(&self) -> bool {
         let marked = self.name.ends_with('/') || self.attributes & 0x10 != 0 || self.attributes >> 28 == 4;
         marked && self.size == 0
