@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 15] = [
+pub const SECTIONS: [&str; 16] = [
     "store",
     "log",
     "dns",
@@ -32,6 +32,7 @@ pub const SECTIONS: [&str; 15] = [
     "banned",
     "headers",
     "destiny",
+    "unpack",
 ];
 
 /// All top-level arrays of tables (`[[name]]`) that exist. The entries of all files count, one after the other.

@@ -22,6 +22,7 @@ use crate::scan::AntivirusSettings;
 use crate::scan::banned::BannedSettings;
 use crate::smtp::protocol;
 use crate::spool::Place;
+use crate::unpack::settings::UnpackSettings;
 use crate::verdict::{DestinySettings, Policy};
 
 /// How long before Postfix's own limit we stop waiting for the next hop, so that our answer still arrives.
@@ -44,6 +45,8 @@ pub struct Settings {
     pub destiny: DestinySettings,
     /// `[handover]`
     pub handover: HandoverSettings,
+    /// `[unpack]`
+    pub unpack: UnpackSettings,
 }
 
 impl Settings {
@@ -58,6 +61,7 @@ impl Settings {
             headers: source.section("headers", &mut mistakes),
             destiny: source.section("destiny", &mut mistakes),
             handover: HandoverSettings::read(source, &mut mistakes),
+            unpack: source.section("unpack", &mut mistakes),
         };
         // A section with a mistake was replaced by its defaults; looking at combinations then would only confuse.
         if mistakes.is_empty() {
@@ -88,6 +92,7 @@ impl Settings {
             ("antivirus", self.antivirus.mistakes()),
             ("banned", owned(self.banned.mistakes())),
             ("headers", owned(self.headers.mistakes())),
+            ("unpack", owned(self.unpack.mistakes())),
         ];
         for (section, wrong) in sections {
             for (key, message) in wrong {

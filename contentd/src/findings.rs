@@ -52,7 +52,8 @@ impl Findings {
 /// One part of a message: a leaf with its decoded bytes described, or what holds other parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Place in the message: `1`, `2.1`; another reading of the same bytes has a suffix, `2.1:base64`.
+    /// Place in the message: `1`, `2.1`; another reading of the same bytes has a suffix, `2.1:base64`. Members of archives
+    /// follow behind slashes: `2/invoice.zip/a.js`.
     pub path: String,
     /// File names in every spelling, the likeliest first.
     pub names: Vec<String>,
@@ -188,6 +189,16 @@ kinds! {
     UnknownEncoding = "unknown-encoding" => Some(Category::Unchecked);
     /// A piece of a message (RFC 2046 section 5.2.2): the whole can only be seen by the receiver.
     Fragment = "fragment" => Some(Category::Unchecked);
+    /// An archive or a file in one that contradicts itself.
+    DamagedArchive = "damaged-archive" => Some(Category::Unchecked);
+    /// An archive or a file in one that ends too early.
+    TruncatedArchive = "truncated-archive" => Some(Category::Unchecked);
+    /// An archive whose rest is in another file.
+    MultiVolume = "multi-volume" => Some(Category::Unchecked);
+    /// An archive in a format, or a member packed in a way, that cannot be opened.
+    UnsupportedArchive = "unsupported-archive" => Some(Category::Unchecked);
+    /// Members of a zip that share their data: a bomb.
+    OverlappingMembers = "overlapping-members" => Some(Category::Unchecked);
     /// A stage of the pipeline broke off.
     StageFailed = "stage-failed" => Some(Category::Unchecked);
     /// Several Content-Type fields.
@@ -230,6 +241,14 @@ kinds! {
     EncodingJunk = "encoding-junk" => None;
     /// Encoded data behind base64 padding.
     DataAfterPadding = "data-after-padding" => None;
+    /// Members that only one of an archive's lists names, or that stand behind its end.
+    HiddenMembers = "hidden-members" => None;
+    /// The lists of an archive contradict each other.
+    HeadersDiffer = "archive-headers-differ" => None;
+    /// Several members of one name.
+    DuplicateNames = "duplicate-names" => None;
+    /// An archive within a file of another kind, a program that unpacks itself for one.
+    Polyglot = "archive-inside" => None;
 }
 
 #[cfg(test)]

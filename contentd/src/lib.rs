@@ -5,6 +5,7 @@
 //! `message::edit` > `reinject` (port 10025) > the next hop's reply back. `transaction` is that path; `daemon`
 //! holds what sessions share; `run` starts it all.
 
+pub mod budget;
 pub mod category;
 pub mod config;
 pub mod daemon;
@@ -21,6 +22,7 @@ pub mod scan_command;
 pub mod smtp;
 pub mod spool;
 mod transaction;
+pub mod unpack;
 pub mod verdict;
 
 use std::sync::Arc;

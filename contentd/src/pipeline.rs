@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The stages that look at a message, in their order: parse, banned files, antivirus. Each adds findings, none decides.
+//! The stages that look at a message: parse and unpack, antivirus beside it, banned files. Each adds findings, none decides.
 //!
 //! Work that burns the processor runs beside the event loop, as many at once as there are processors; messages
 //! wait for a share of memory first, so that many large ones at once do not fill it.
 
+use crate::budget::{self, Budget};
 use crate::config::Settings;
 use crate::envelope::Envelope;
 use crate::findings::{Finding, FindingKind, Findings, Outcome, Scan};
@@ -12,10 +13,11 @@ use crate::message::parts::{self, Kept, View};
 use crate::scan::banned::BannedFiles;
 use crate::scan::clamd::{Clamd, Sample};
 use crate::spool::Message;
+use crate::unpack;
 use common::config::{Mistake, Mistakes};
 use metrics::{counter, histogram};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 /// Memory that all messages under inspection share, in KiB. A larger message is inspected alone.
@@ -25,6 +27,8 @@ const MEMORY_KIB: u32 = 64 * 1024;
 #[derive(Debug)]
 pub struct Pipeline {
     limits: Limits,
+    /// What may be decoded of one message.
+    budget: budget::Limits,
     banned: BannedFiles,
     clamd: Option<Clamd>,
     /// One permit per processor.
@@ -47,6 +51,7 @@ impl Pipeline {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Pipeline {
             limits: Limits::default(),
+            budget: settings.unpack.limits(),
             banned,
             clamd: settings.antivirus.clamd.clone().map(Clamd::new),
             processors: Arc::new(Semaphore::new(processors)),
@@ -75,12 +80,14 @@ impl Pipeline {
         findings
     }
 
-    /// The stages, in their order.
+    /// The stages. The scanners work on what is decoded while the rest is still being decoded.
     async fn stages(&self, message: &Message, findings: &mut Findings, deadline: Instant) {
         let share = self.share_of_memory(message).await;
-        let kept = self.parse(message, findings, deadline).await;
+        let (give, kept) = mpsc::unbounded_channel();
+        let (outcome, ()) =
+            tokio::join!(self.antivirus(message, kept, deadline), self.parse(message, give, findings, deadline));
+        findings.scans.extend(outcome.map(|outcome| Scan { scanner: "clamd", outcome }));
         self.ban(findings);
-        self.antivirus(message, kept, findings, deadline).await;
         drop(share);
     }
 
@@ -92,36 +99,44 @@ impl Pipeline {
         Arc::clone(&self.memory).acquire_many_owned(kib).await.ok()
     }
 
-    /// Takes the message apart; returns the decoded parts that a scanner should see.
-    async fn parse(&self, message: &Message, findings: &mut Findings, deadline: Instant) -> Vec<Kept> {
+    /// Takes the message apart, archives included, and gives away what a scanner should see by itself.
+    async fn parse(
+        &self,
+        message: &Message,
+        give: mpsc::UnboundedSender<Waiting>,
+        findings: &mut Findings,
+        deadline: Instant,
+    ) {
         let started = Instant::now();
         let raw = match message.bytes().await {
             Ok(raw) => raw,
             Err(error) => {
                 tracing::error!(id = findings.id, %error, "the spooled message cannot be read");
                 findings.scans.push(Scan { scanner: "parser", outcome: Outcome::Failed(error.to_string()) });
-                return Vec::new();
+                return;
             }
         };
         let permit = Arc::clone(&self.processors).acquire_owned().await;
-        let (limits, until) = (self.limits, deadline.into_std());
+        let (limits, budget, until) = (self.limits, self.budget, deadline.into_std());
+        let queue = Queue { give, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), wanted: self.clamd.is_some() };
         let walk = move || {
             let _permit = permit;
-            parts::walk(&raw, &limits, &|| std::time::Instant::now() >= until)
+            let size = raw.len() as u64;
+            let mut budget = Budget::new(&budget, size, limits.readings(size), until);
+            let view = parts::walk(&raw, &limits, &mut budget);
+            unpack::unpack(view, &limits, &mut budget, &mut |kept| queue.put(kept))
         };
         let walked = tokio::task::spawn_blocking(walk).await;
         histogram!("octroi_contentd_stage_seconds", "stage" => "parse").record(started.elapsed().as_secs_f64());
         match walked {
-            Ok(View { parts, findings: found, kept }) => {
+            Ok(View { parts, findings: found, .. }) => {
                 findings.parts = parts;
                 found.into_iter().for_each(|finding| findings.add(finding));
-                kept
             }
             Err(error) => {
                 tracing::error!(id = findings.id, %error, "the parser broke off; this is a bug");
                 counter!("octroi_contentd_stage_failures_total", "stage" => "parse").increment(1);
                 findings.add(Finding::new(FindingKind::StageFailed, "", "parse"));
-                Vec::new()
             }
         }
     }
@@ -131,24 +146,65 @@ impl Pipeline {
         findings.banned = self.banned.check(&findings.parts);
     }
 
-    /// Has the raw message scanned, and each decoded part that is no text: clamd decodes a message itself,
-    /// but where its reading and a mail client's differ, the part would go unseen.
-    async fn antivirus(&self, message: &Message, kept: Vec<Kept>, findings: &mut Findings, deadline: Instant) {
-        let Some(clamd) = &self.clamd else { return };
+    /// Has the raw message scanned, and each decoded part that is no text, and each member of an archive: clamd decodes a
+    /// message itself, but where its reading and a mail client's differ, the part would go unseen.
+    async fn antivirus(
+        &self,
+        message: &Message,
+        mut kept: mpsc::UnboundedReceiver<Waiting>,
+        deadline: Instant,
+    ) -> Option<Outcome> {
+        let clamd = self.clamd.as_ref()?;
         let started = Instant::now();
         let mut outcome = clamd.scan(&Sample::Message(message.clone()), deadline).await;
-        for part in kept {
+        while let Some(Waiting { kept, room }) = kept.recv().await {
             if matches!(outcome, Outcome::Infected(_) | Outcome::Failed(_)) {
                 break;
             }
-            let of_part = clamd.scan(&Sample::Bytes(part.bytes.into()), deadline).await;
+            let of_part = clamd.scan(&Sample::Bytes(kept.bytes), deadline).await;
+            drop(room);
             // What was incomplete before stays so, unless there is worse.
             if outcome == Outcome::Clean || matches!(of_part, Outcome::Infected(_) | Outcome::Failed(_)) {
                 outcome = of_part;
             }
         }
         histogram!("octroi_contentd_stage_seconds", "stage" => "antivirus").record(started.elapsed().as_secs_f64());
-        findings.scans.push(Scan { scanner: "clamd", outcome });
+        Some(outcome)
+    }
+}
+
+/// Decoded bytes that may wait for the scanner, in KiB, of one message.
+const QUEUE_KIB: u32 = 64 * 1024;
+
+/// Something that waits for the scanner, and its share of the room for that.
+struct Waiting {
+    kept: Kept,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// What the decoders give to the scanner. They wait when it is slower, so that what is unpacked does not fill the memory.
+struct Queue {
+    give: mpsc::UnboundedSender<Waiting>,
+    room: Arc<Semaphore>,
+    wanted: bool,
+}
+
+impl Queue {
+    /// Called on the thread that decodes. When the scanner has seen enough, nothing more is kept for it.
+    fn put(&self, kept: Kept) {
+        if !self.wanted || self.give.is_closed() {
+            return;
+        }
+        let kib = u32::try_from(kept.bytes.len() / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
+        let room = tokio::runtime::Handle::current().block_on(async {
+            tokio::select! {
+                // The semaphore is never closed, so this always gives a permit.
+                room = Arc::clone(&self.room).acquire_many_owned(kib) => room.ok(),
+                () = self.give.closed() => None,
+            }
+        });
+        // Nobody listens any more: the scanner has said what there is to say.
+        let _ = self.give.send(Waiting { kept, room });
     }
 }
 

@@ -103,6 +103,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("banned", &contentd.banned, &[]);
     same_options("headers", &contentd.headers, &[]);
     same_options("destiny", &contentd.destiny, &[]);
+    same_options("unpack", &contentd.unpack, &[]);
 }
 
 #[test]

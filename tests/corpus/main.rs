@@ -3,6 +3,7 @@
 //!
 //! Figures are printed and floors asserted. A folder or an archive that is missing is a failed test.
 
+mod archives;
 mod end_of_data;
 mod messages;
 mod spf;

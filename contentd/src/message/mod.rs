@@ -28,7 +28,14 @@ pub struct Limits {
     /// Parameters of one structured field.
     pub parameters: usize,
     /// Decoded bytes of all readings of all parts, as a multiple of the size of the message.
-    pub expansion: usize,
+    pub expansion: u64,
+}
+
+impl Limits {
+    /// Decoded bytes that all readings of a message of this size may have; several readings of a small one always fit.
+    pub fn readings(&self, size: u64) -> u64 {
+        size.saturating_mul(self.expansion).max(1 << 20)
+    }
 }
 
 impl Default for Limits {

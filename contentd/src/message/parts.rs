@@ -3,13 +3,16 @@
 //!
 //! The walk is a work list with limits, not a recursion. Where a header leaves several readings open, all are
 //! followed: every boundary splits, every encoding is decoded, and data behind padding is read both ways.
-//! Archives are not opened here.
+//! Archives are opened by `unpack`.
 
 use super::codec::{self, Decoded, Padding};
 use super::header::{self, Flaw, Section};
 use super::parse::{self, Encoding, Entity};
 use super::{Limits, kind, syntax};
+use crate::budget::Budget;
 use crate::findings::{Finding, FindingKind, Part};
+use crate::unpack::format;
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -22,7 +25,7 @@ pub struct View {
     pub parts: Vec<Part>,
     /// What was strange.
     pub findings: Vec<Finding>,
-    /// Decoded leaves that a scanner should see by themselves.
+    /// Decoded leaves that a scanner should see by themselves, or that may hold others.
     pub kept: Vec<Kept>,
 }
 
@@ -32,7 +35,7 @@ pub struct Kept {
     /// Path of the leaf.
     pub path: String,
     /// Its decoded bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// One entity still to be looked at.
@@ -72,11 +75,10 @@ fn join(prefix: &str, number: usize) -> String {
 const MESSAGE_TYPES: [&str; 5] =
     ["message/rfc822", "message/global", "message/news", "message/partial", "message/external-body"];
 
-/// Walks the whole message. `stop` is asked before each part; when it says yes the rest is left out and reported.
-pub fn walk(message: &[u8], limits: &Limits, stop: &dyn Fn() -> bool) -> View {
+/// Walks the whole message. What the budget does not allow is left out and reported.
+pub fn walk(message: &[u8], limits: &Limits, budget: &mut Budget) -> View {
     let start = header::mailbox_line(message);
-    let (view, budget) = (View::default(), budget(message.len(), limits));
-    let mut walk = Walk { limits, view, list: Vec::new(), budget, ambiguous: false };
+    let mut walk = Walk { limits, view: View::default(), list: Vec::new(), budget, ambiguous: false };
     walk.list.push(Item {
         data: Rc::new(Cow::Borrowed(message)),
         range: start..message.len(),
@@ -91,8 +93,8 @@ pub fn walk(message: &[u8], limits: &Limits, stop: &dyn Fn() -> bool) -> View {
             walk.find(FindingKind::OverLimits, "", "parts");
             break;
         }
-        if stop() {
-            walk.find(FindingKind::OverLimits, "", "time");
+        if let Err(over) = walk.budget.object() {
+            walk.find(FindingKind::OverLimits, "", over.word());
             break;
         }
         walk.entity(item);
@@ -100,17 +102,12 @@ pub fn walk(message: &[u8], limits: &Limits, stop: &dyn Fn() -> bool) -> View {
     walk.view
 }
 
-/// Decoded bytes allowed; small messages get a floor so that several readings of them always fit.
-fn budget(size: usize, limits: &Limits) -> usize {
-    size.saturating_mul(limits.expansion).max(1 << 20)
-}
-
 struct Walk<'m, 'l> {
     limits: &'l Limits,
     view: View,
     /// Entities still to be looked at; the next one is last.
     list: Vec<Item<'m>>,
-    budget: usize,
+    budget: &'l mut Budget,
     /// Something was found that other programs may read in another way.
     ambiguous: bool,
 }
@@ -308,20 +305,15 @@ impl<'m> Walk<'m, '_> {
         // The scanner gets the raw message in any case. Text it finds in there by itself, unless something about
         // the message may make it read on another way than we did.
         let inside_decoded = matches!(*item.data, Cow::Owned(_));
-        if !bytes.is_empty() && (odd || inside_decoded || self.ambiguous || !detected_type.starts_with("text/")) {
-            self.view.kept.push(Kept { path, bytes: bytes.into_owned() });
+        let known = detected_type.starts_with("text/") && !format::may_hold(&bytes);
+        if !bytes.is_empty() && (odd || inside_decoded || self.ambiguous || !known) {
+            self.view.kept.push(Kept { path, bytes: bytes.into_owned().into() });
         }
     }
 
     /// Takes decoded bytes off the budget; false when they do not fit.
     fn spend(&mut self, bytes: usize) -> bool {
-        match self.budget.checked_sub(bytes) {
-            Some(rest) => {
-                self.budget = rest;
-                true
-            }
-            None => false,
-        }
+        self.budget.reading(bytes).is_ok()
     }
 }
 

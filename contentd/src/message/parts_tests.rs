@@ -2,10 +2,21 @@
 //! Tests of the walk: structure, the readings of odd messages, limits.
 
 use super::*;
+use crate::budget;
 use proptest::prelude::*;
+use std::time::{Duration, Instant};
+
+fn walk(message: &[u8], limits: &Limits) -> View {
+    walk_until(message, limits, Instant::now() + Duration::from_secs(60))
+}
+
+fn walk_until(message: &[u8], limits: &Limits, until: Instant) -> View {
+    let size = message.len() as u64;
+    super::walk(message, limits, &mut Budget::new(&budget::Limits::default(), size, limits.readings(size), until))
+}
 
 fn walked(message: &str) -> View {
-    walk(message.as_bytes(), &Limits::default(), &|| false)
+    walk(message.as_bytes(), &Limits::default())
 }
 
 /// Path and size of the leaves.
@@ -179,26 +190,26 @@ fn decoded_bytes_are_counted() {
     let fields = "Content-Transfer-Encoding: base64\nContent-Transfer-Encoding: quoted-printable\n\n";
     let limits = Limits { expansion: 1, ..Limits::default() };
     let message = format!("{fields}{}", "QUJD".repeat(400_000));
-    let view = walk(message.as_bytes(), &limits, &|| false);
+    let view = walk(message.as_bytes(), &limits);
     assert!(kinds(&view).contains(&FindingKind::OverLimits));
 }
 
 #[test]
 fn a_walk_that_is_stopped_says_so() {
-    let view = walk(b"A: b\n\nbody", &Limits::default(), &|| true);
+    let view = walk_until(b"A: b\n\nbody", &Limits::default(), Instant::now());
     assert_eq!((view.parts.len(), view.findings[0].kind), (0, FindingKind::OverLimits));
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_walked(bytes: Vec<u8>) {
-        walk(&bytes, &Limits::default(), &|| false);
+        walk(&bytes, &Limits::default());
     }
 
     #[test]
     fn mime_like_text_is_walked(
         lines in proptest::collection::vec("(--A|--A--|--|Content-Type: (multipart/(mixed|digest)|message/rfc822)(; boundary=A)?|Content-Transfer-Encoding: (base64|x)|QUJD=||\\r| )\r?\n", 0..40)
     ) {
-        walk(lines.concat().as_bytes(), &Limits::default(), &|| false);
+        walk(lines.concat().as_bytes(), &Limits::default());
     }
 }

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! gzip (RFC 1952): all members behind each other are one file, as gzip itself reads them.
+
+use super::field::text;
+use super::members::{Flaw, Members};
+use flate2::bufread::GzDecoder;
+use std::io::{self, Read};
+
+/// Opens the one file, under the name in the header or that of the archive.
+pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
+    let first = GzDecoder::new(data);
+    let written = first.header().and_then(|header| header.filename()).map(text).unwrap_or_default();
+    let names =
+        [written, out.inner_name(&[(".tgz", ".tar"), (".tar.gz", ".tar"), (".gz", ""), (".z", ""), (".svgz", ".svg")])];
+    let mut reader = Concatenated { current: Some(first), trailing: &[] };
+    out.stream(&names, &mut reader)?;
+    let trailing = reader.trailing;
+    // tar pads with zeros, which mean nothing.
+    if trailing.iter().any(|byte| *byte != 0) {
+        out.aside("trailing data", &mut &*trailing)?;
+    }
+    Ok(())
+}
+
+/// One member after the other.
+struct Concatenated<'d> {
+    current: Option<GzDecoder<&'d [u8]>>,
+    /// What is behind the last member.
+    trailing: &'d [u8],
+}
+
+impl Read for Concatenated<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.current {
+            let read = decoder.read(buffer)?;
+            if read > 0 {
+                return Ok(read);
+            }
+            let rest = *decoder.get_ref();
+            if rest.starts_with(b"\x1f\x8b") {
+                self.current = Some(GzDecoder::new(rest));
+            } else {
+                self.current = None;
+                self.trailing = rest;
+            }
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What a decoder gives: members with their bytes or with the reason why there are none.
+//!
+//! The one place where bytes come out of an archive. They are counted as they come, described, handed to the scanners,
+//! and put on the list when they may hold others. Names are text for people and for the list of banned files, nothing else.
+
+use super::Work;
+use super::format;
+use crate::budget::{Over, Watch};
+use crate::findings::{Finding, FindingKind, Part};
+use crate::message::{kind, parts::Kept};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::rc::Rc;
+
+/// Longest name of a member that is kept, in characters; no file system has longer paths.
+const NAME: usize = 4096;
+/// Longest name within the path of a part, in characters.
+const STEP: usize = 255;
+/// Bytes read from a decoder at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Why an archive or a member of it was not decoded, or not wholly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// It ends too early.
+    Truncated,
+    /// It contradicts itself; in which respect.
+    Damaged(&'static str),
+    /// A password is needed.
+    Encrypted,
+    /// The rest is in another file.
+    MultiVolume,
+    /// A format or a method that is not known here; which.
+    Unsupported(String),
+    /// More memory is needed than one decoder may have.
+    Memory,
+    /// A limit of the whole message. No decoder goes on after it.
+    Over(Over),
+}
+
+impl Flaw {
+    fn finding(&self, path: &str, format: &str) -> Finding {
+        let (kind, detail) = match self {
+            Flaw::Truncated => (FindingKind::TruncatedArchive, format.to_owned()),
+            Flaw::Damaged("") => (FindingKind::DamagedArchive, format.to_owned()),
+            Flaw::Damaged(what) => (FindingKind::DamagedArchive, format!("{format}: {what}")),
+            Flaw::Encrypted => (FindingKind::Encrypted, format.to_owned()),
+            Flaw::MultiVolume => (FindingKind::MultiVolume, format.to_owned()),
+            Flaw::Unsupported(what) => (FindingKind::UnsupportedArchive, what.clone()),
+            Flaw::Memory => (FindingKind::OverLimits, "dictionary".to_owned()),
+            Flaw::Over(over) => (FindingKind::OverLimits, over.word().to_owned()),
+        };
+        Finding::new(kind, path, detail)
+    }
+}
+
+impl From<Over> for Flaw {
+    fn from(over: Over) -> Flaw {
+        Flaw::Over(over)
+    }
+}
+
+impl From<io::Error> for Flaw {
+    fn from(error: io::Error) -> Flaw {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Flaw::Truncated,
+            io::ErrorKind::OutOfMemory => Flaw::Memory,
+            io::ErrorKind::Unsupported => Flaw::Unsupported("method".to_owned()),
+            _ => Flaw::Damaged("data"),
+        }
+    }
+}
+
+/// Where a file that is taken apart lies.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// Path that its members begin with.
+    pub(super) path: String,
+    /// How deep its members lie.
+    pub(super) depth: usize,
+    /// Its place in the list of all parts.
+    pub(super) order: Rc<[u32]>,
+    /// Whether its members are listed.
+    pub(super) listed: bool,
+}
+
+/// Where a decoder puts the members that it finds.
+pub(super) struct Members<'w, 'b> {
+    pub(super) work: &'w mut Work<'b>,
+    holder: &'w Place,
+    /// Media type of the archive.
+    container: &'static str,
+    /// Short name of its format.
+    format: &'static str,
+    /// Digests of the members by path.
+    names: HashMap<String, [u8; 32]>,
+    count: u32,
+    flaws: usize,
+    listed: bool,
+}
+
+impl<'w, 'b> Members<'w, 'b> {
+    pub(super) fn new(
+        work: &'w mut Work<'b>,
+        holder: &'w Place,
+        container: &'static str,
+        format: &'static str,
+    ) -> Self {
+        Members { work, holder, container, format, names: HashMap::new(), count: 0, flaws: 0, listed: holder.listed }
+    }
+
+    /// Members so far.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The name that a file has without the extension of its packer: `a.tar.gz` becomes `a.tar`, and so does `a.tgz`.
+    pub(super) fn inner_name(&self, extensions: &[(&str, &str)]) -> String {
+        let name = self.holder.path.rsplit('/').next().unwrap_or_default();
+        for (packed, plain) in extensions {
+            let cut = name.len().checked_sub(packed.len()).filter(|cut| *cut > 0 && name.is_char_boundary(*cut));
+            if let Some(cut) = cut.filter(|cut| name[*cut..].eq_ignore_ascii_case(packed)) {
+                return format!("{}{plain}", &name[..cut]);
+            }
+        }
+        String::new()
+    }
+
+    /// Most bytes that a decoder may allocate for its window.
+    pub(super) fn memory(&self) -> u64 {
+        self.work.budget.limits().memory.0
+    }
+
+    /// Largest member.
+    pub(super) fn largest(&self) -> u64 {
+        self.work.budget.limits().member_bytes.0.min(self.work.budget.left())
+    }
+
+    /// Bytes that may still come out of the archives of this message.
+    pub(super) fn left(&self) -> u64 {
+        self.work.budget.left()
+    }
+
+    /// The clocks, for a decoder that works on its own for a while.
+    pub(super) fn watch(&self) -> Watch {
+        self.work.budget.watch()
+    }
+
+    /// Asks the clocks; for loops that give no bytes.
+    pub(super) fn clock(&self) -> Result<(), Over> {
+        self.work.budget.clock()
+    }
+
+    /// Reads one member to its end. What was read before an error counts; the error becomes a finding.
+    /// Errors: a limit of the message is reached, nothing more is wanted.
+    pub(super) fn stream(&mut self, names: &[String], reader: &mut dyn Read) -> Result<(), Over> {
+        let mut data = Vec::new();
+        let ended = self.fill(&mut data, reader);
+        let path = self.describe(names, data.into())?;
+        match ended {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.work.find(Finding::new(FindingKind::OverLimits, path, "member"));
+                Ok(())
+            }
+            Err(Flaw::Over(over)) => Err(over),
+            Err(flaw) => {
+                self.flaw_at(&path, &flaw);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads until the end (true) or the limit of one member (false).
+    fn fill(&mut self, data: &mut Vec<u8>, reader: &mut dyn Read) -> Result<bool, Flaw> {
+        let most = usize::try_from(self.work.budget.limits().member_bytes.0).unwrap_or(usize::MAX);
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let read = match reader.read(&mut chunk) {
+                Ok(0) => return Ok(true),
+                Ok(read) => read.min(CHUNK),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            self.work.budget.unpacked(read)?;
+            if data.len() + read > most {
+                data.extend_from_slice(&chunk[..most - data.len()]);
+                return Ok(false);
+            }
+            data.extend_from_slice(&chunk[..read]);
+        }
+    }
+
+    /// A member whose bytes lie in the archive as they are.
+    pub(super) fn stored(&mut self, names: &[String], data: &[u8]) -> Result<(), Over> {
+        self.stream(names, &mut &*data)
+    }
+
+    /// Whether the members that follow are files to whoever unpacks the archive, and listed.
+    pub(super) fn list(&mut self, listed: bool) {
+        self.listed = listed && self.holder.listed;
+    }
+
+    /// Bytes that are no file to anybody, such as the target of a link: scanned and opened all the same, but not listed.
+    pub(super) fn aside(&mut self, name: &str, reader: &mut dyn Read) -> Result<(), Over> {
+        self.list(false);
+        let given = self.stream(&[name.to_owned()], reader);
+        self.list(true);
+        given
+    }
+
+    /// A member that cannot be read: its names count all the same.
+    pub(super) fn closed(&mut self, names: &[String], flaw: &Flaw) -> Result<(), Over> {
+        let path = self.name(names)?;
+        self.flaw_at(&path, flaw);
+        let part = self.part(&path, names, String::new(), 0, [0; 32], false);
+        self.work.parts.push((self.order(), part));
+        Ok(())
+    }
+
+    /// A flaw of the archive as a whole.
+    pub(super) fn flaw(&mut self, flaw: &Flaw) {
+        let path = self.holder.path.clone();
+        self.flaw_at(&path, flaw);
+    }
+
+    /// Something noteworthy about the archive as a whole.
+    pub(super) fn note(&mut self, kind: FindingKind, detail: &str) {
+        let path = self.holder.path.clone();
+        self.work.find(Finding::new(kind, path, detail));
+    }
+
+    fn flaw_at(&mut self, path: &str, flaw: &Flaw) {
+        self.flaws += 1;
+        // One damaged archive may have a thousand damaged members; the first few say it.
+        if self.flaws <= 10 {
+            self.work.find(flaw.finding(path, self.format));
+        }
+    }
+
+    /// Takes one member off the budget and gives its path.
+    fn name(&mut self, names: &[String]) -> Result<String, Over> {
+        self.work.budget.object()?;
+        self.count += 1;
+        let name = names.iter().find(|name| !name.is_empty());
+        let step = name.map_or_else(|| self.count.to_string(), |name| step(name));
+        Ok(format!("{}/{step}", self.holder.path))
+    }
+
+    fn order(&self) -> Vec<u32> {
+        [&*self.holder.order, &[self.count]].concat()
+    }
+
+    fn describe(&mut self, names: &[String], data: Bytes) -> Result<String, Over> {
+        let path = self.name(names)?;
+        let digest: [u8; 32] = Sha256::digest(&data).into();
+        if let Some(other) = self.names.insert(path.clone(), digest) {
+            // The same file twice is one file to whoever unpacks it.
+            if other == digest {
+                return Ok(path);
+            }
+            self.note(FindingKind::DuplicateNames, self.format);
+        }
+        let detected_type = kind::detect(&data);
+        let part = self.part(&path, names, detected_type, data.len() as u64, digest, self.listed);
+        let order = self.order();
+        self.work.parts.push((order.clone(), part));
+        if !data.is_empty() {
+            if !format::candidates(&data).is_empty() {
+                let place = Place {
+                    path: path.clone(),
+                    depth: self.holder.depth + 1,
+                    order: order.into(),
+                    listed: self.listed,
+                };
+                self.work.put(place, data.clone());
+            }
+            (self.work.give)(Kept { path: path.clone(), bytes: data });
+        }
+        Ok(path)
+    }
+
+    fn part(&self, path: &str, names: &[String], kind: String, size: u64, sha256: [u8; 32], leaf: bool) -> Part {
+        let names = names.iter().filter(|name| !name.is_empty()).map(|name| name.chars().take(NAME).collect());
+        Part {
+            path: path.to_owned(),
+            names: names.collect(),
+            types: Vec::new(),
+            detected_type: kind,
+            size,
+            sha256,
+            container: Some(self.container),
+            leaf,
+        }
+    }
+}
+
+/// A name as a step of a path: printable and of bounded length.
+pub(super) fn step(name: &str) -> String {
+    let mut step = String::new();
+    for c in name.trim_start_matches('/').chars().take(STEP) {
+        if c.is_control() { step.extend(c.escape_default()) } else { step.push(c) }
+    }
+    step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_printable_and_short() {
+        assert_eq!(step("/a/b.txt"), "a/b.txt");
+        assert_eq!(step("a\r\n\u{1b}[2J"), "a\\r\\n\\u{1b}[2J");
+        assert_eq!(step(&"x".repeat(5000)).len(), STEP);
+    }
+
+    #[test]
+    fn errors_of_decoders_are_told_apart() {
+        for (kind, flaw) in [
+            (io::ErrorKind::UnexpectedEof, Flaw::Truncated),
+            (io::ErrorKind::OutOfMemory, Flaw::Memory),
+            (io::ErrorKind::InvalidData, Flaw::Damaged("data")),
+        ] {
+            assert_eq!(Flaw::from(io::Error::from(kind)), flaw);
+        }
+    }
+}

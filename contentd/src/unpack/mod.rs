@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! Opens archives, documents and messages within the parts of a message, and what is in those, and describes every member.
+//!
+//! A work list, not a recursion. Formats are told by content (`format`), wherever in a file they begin; each has a file of
+//! its own here. Decoders get bytes and give members (`members`), which count against the budget of the message as they
+//! come out. Nothing is written anywhere, and no name is ever a path. What is not decoded is a finding with its reason.
+
+mod ar;
+mod arj;
+mod binhex;
+mod bzip2;
+mod cab;
+mod chm;
+mod compress;
+mod cpio;
+mod field;
+pub mod format;
+mod gzip;
+mod iso;
+mod lha;
+mod lz4;
+mod lzx;
+mod members;
+mod nsis;
+mod ole;
+mod pdf;
+mod rar;
+mod rpm;
+mod rtf;
+pub mod settings;
+mod sevenz;
+mod szdd;
+mod tar;
+mod tnef;
+mod uuencode;
+mod volumes;
+mod xar;
+mod xz;
+mod zip;
+mod zip_headers;
+mod zstd;
+
+use crate::budget::Budget;
+use crate::findings::{Finding, FindingKind, Part};
+use crate::message::Limits;
+use crate::message::parts::{self, Kept, View};
+use bytes::Bytes;
+use format::{Candidate, Format};
+use members::{Flaw, Members, Place};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+/// Most findings about the archives of one message; the first of each kind says it.
+const MAX_FINDINGS: usize = 300;
+
+/// A file that may hold others.
+struct Item {
+    place: Place,
+    bytes: Bytes,
+    /// The further volumes of a set that this is the first of.
+    volumes: Vec<Bytes>,
+    /// How much of it counts as held; nothing for the parts of the message itself, which are here anyway.
+    held: u64,
+}
+
+/// What the decoders of one message share.
+struct Work<'b> {
+    budget: &'b mut Budget,
+    limits: &'b Limits,
+    /// Takes every member, for the scanners.
+    give: &'b mut dyn FnMut(Kept),
+    /// Files still to be opened; the next one is last.
+    list: Vec<Item>,
+    /// Bytes of the files on the list.
+    held: u64,
+    /// Members, each with its place.
+    parts: Vec<(Vec<u32>, Part)>,
+    findings: Vec<Finding>,
+}
+
+/// Opens all that a walk over a message has kept. The view comes back with the members behind the parts that hold them;
+/// `give` gets the bytes of everything that a scanner should see by itself.
+pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn FnMut(Kept)) -> View {
+    let View { parts, findings, kept } = view;
+    let mut work = Work { budget, limits, give, list: Vec::new(), held: 0, parts: Vec::new(), findings: Vec::new() };
+    let names: Vec<&str> = kept.iter().map(|kept| name_of(&parts, &kept.path)).collect();
+    let sets = volumes::sets(&names, &kept);
+    for (number_of, Kept { path, bytes }) in kept.iter().enumerate() {
+        let further = sets.iter().any(|set| set[1..].contains(&number_of));
+        if !further && !format::candidates(bytes).is_empty() {
+            let set = sets.iter().find(|set| set[0] == number_of);
+            let volumes = set.map_or_else(Vec::new, |set| set[1..].iter().map(|n| kept[*n].bytes.clone()).collect());
+            let order = parts.iter().position(|part| part.path == *path).unwrap_or(parts.len());
+            let place = Place {
+                path: join(path, &members::step(names[number_of])),
+                depth: 1,
+                order: Rc::new([number(order)]),
+                listed: true,
+            };
+            work.list.push(Item { place, bytes: bytes.clone(), volumes, held: 0 });
+        }
+    }
+    for kept in kept {
+        (work.give)(kept);
+    }
+    work.list.reverse();
+    work.run();
+    let Work { parts: members, findings: found, .. } = work;
+    View { parts: merge(parts, members), findings: [findings, found].concat(), kept: Vec::new() }
+}
+
+/// The likeliest name of a part; empty for none.
+fn name_of<'p>(parts: &'p [Part], path: &str) -> &'p str {
+    let part = parts.iter().find(|part| part.path == path);
+    part.and_then(|part| part.names.iter().find(|name| !name.is_empty())).map_or("", String::as_str)
+}
+
+fn join(path: &str, step: &str) -> String {
+    if step.is_empty() { path.to_owned() } else { format!("{path}/{step}") }
+}
+
+fn number(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+/// Puts members behind the parts that hold them.
+fn merge(parts: Vec<Part>, members: Vec<(Vec<u32>, Part)>) -> Vec<Part> {
+    let own = parts.into_iter().enumerate().map(|(place, part)| (vec![number(place)], part));
+    let mut all: Vec<_> = own.chain(members).collect();
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all.into_iter().map(|(_, part)| part).collect()
+}
+
+impl Work<'_> {
+    /// Opens one file after the other until there are none or a limit is reached.
+    fn run(&mut self) {
+        while let Some(item) = self.list.pop() {
+            self.held = self.held.saturating_sub(item.held);
+            let path = item.place.path.clone();
+            if let Err(over) = self.budget.clock().map_err(Flaw::Over).and_then(|()| self.open(item)) {
+                if let Flaw::Over(over) = over {
+                    self.find(Finding::new(FindingKind::OverLimits, path, over.word()));
+                }
+                break;
+            }
+        }
+    }
+
+    fn find(&mut self, finding: Finding) {
+        let said = self.findings.iter().filter(|found| found.kind == finding.kind).count();
+        if said < MAX_FINDINGS / 10 && self.findings.len() < MAX_FINDINGS && !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+
+    /// Puts a file on the list.
+    fn put(&mut self, place: Place, bytes: Bytes) {
+        let size = bytes.len() as u64;
+        let held = self.held.saturating_add(size);
+        if place.depth > self.budget.limits().depth {
+            return self.find(Finding::new(FindingKind::OverLimits, place.path, "depth"));
+        }
+        if held > self.budget.limits().memory.0 {
+            return self.find(Finding::new(FindingKind::OverLimits, place.path, "memory"));
+        }
+        self.held = held;
+        self.list.push(Item { place, bytes, volumes: Vec::new(), held: size });
+    }
+
+    /// Takes a file apart in every format that it shows. Errors: a limit of the message only.
+    fn open(&mut self, item: Item) -> Result<(), Flaw> {
+        for Candidate { format, offset, certain } in format::candidates(&item.bytes) {
+            let holder = item.place.clone();
+            let data = item.bytes.slice(offset.min(item.bytes.len())..);
+            let before = (self.findings.len(), self.parts.len());
+            // Decoders are written not to panic. Should one do it, that costs this file and not the daemon.
+            let decoded = catch_unwind(AssertUnwindSafe(|| self.decode(format, &holder, &data, &item.volumes)));
+            match decoded {
+                Ok(Ok(())) => {}
+                Ok(Err(flaw @ Flaw::Over(_))) => return Err(flaw),
+                Ok(Err(flaw)) => Members::new(self, &holder, format.media_type(), format.word()).flaw(&flaw),
+                Err(_) => {
+                    metrics::counter!("octroi_contentd_stage_failures_total", "stage" => "unpack").increment(1);
+                    tracing::error!(format = format.word(), path = holder.path, "a decoder broke off; this is a bug");
+                    self.find(Finding::new(FindingKind::StageFailed, holder.path.clone(), format.word()));
+                }
+            }
+            if !certain && self.parts.len() == before.1 {
+                // It only looked like an archive.
+                self.findings.truncate(before.0);
+            } else if offset > 0 || !certain {
+                self.find(Finding::new(FindingKind::Polyglot, holder.path.clone(), format.word()));
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, format: Format, holder: &Place, data: &Bytes, volumes: &[Bytes]) -> Result<(), Flaw> {
+        if format == Format::Mail {
+            return self.mail(holder, data);
+        }
+        let out = &mut Members::new(self, holder, format.media_type(), format.word());
+        match format {
+            Format::Zip => zip::unpack(data, out),
+            Format::Gzip => gzip::unpack(data, out),
+            Format::Bzip2 => bzip2::unpack(data, out),
+            Format::Xz => xz::unpack_xz(data, out),
+            Format::Lzma => xz::unpack_lzma(data, out),
+            Format::Lzip => xz::unpack_lzip(data, out),
+            Format::Zstd => zstd::unpack(data, out),
+            Format::Lz4 => lz4::unpack(data, out),
+            Format::Compress => compress::unpack(data, out),
+            Format::Tar => tar::unpack(data, out),
+            Format::Cpio => cpio::unpack(data, out),
+            Format::Ar => ar::unpack(data, out),
+            Format::Rpm => rpm::unpack(data, out),
+            Format::SevenZip => sevenz::unpack(data, out),
+            Format::Cab => cab::unpack(data, out),
+            Format::Iso => iso::unpack(data, out),
+            Format::Rar => rar::unpack(data, volumes, out),
+            Format::Lha => lha::unpack(data, out),
+            Format::Arj => arj::unpack(data, out),
+            Format::Tnef => tnef::unpack(data, out),
+            Format::Ole => ole::unpack(data, out),
+            Format::Pdf => pdf::unpack(data, out),
+            Format::Rtf => rtf::unpack(data, out),
+            Format::Uuencode => uuencode::unpack(data, out),
+            Format::Binhex => binhex::unpack(data, out),
+            Format::Szdd => szdd::unpack(data, out),
+            Format::Chm => chm::unpack(data, out),
+            Format::Nsis => nsis::unpack(data, out),
+            Format::Xar => xar::unpack(data, out),
+            Format::Unknown(name) => Err(Flaw::Unsupported(name.to_owned())),
+            Format::Mail => Ok(()),
+        }
+    }
+
+    /// A message as a file: walked like the message itself, against the same budget.
+    fn mail(&mut self, holder: &Place, data: &Bytes) -> Result<(), Flaw> {
+        self.budget.more_readings(self.limits.readings(data.len() as u64));
+        let View { parts, findings, kept } = parts::walk(data, self.limits, self.budget);
+        let places: Vec<String> = parts.iter().map(|part| part.path.clone()).collect();
+        for (place, mut part) in parts.into_iter().enumerate() {
+            part.path = join(&holder.path, &part.path);
+            part.container = part.container.or(Some(Format::Mail.media_type()));
+            part.leaf &= holder.listed;
+            self.parts.push(([&*holder.order, &[number(place)]].concat(), part));
+        }
+        for finding in findings {
+            // The header section of an attached message is its own affair; what hides content is not.
+            if finding.kind.category() != Some(crate::category::Category::BadHeader) {
+                self.find(Finding { part: join(&holder.path, &finding.part), ..finding });
+            }
+        }
+        for Kept { path, bytes } in kept {
+            let place = places.iter().position(|other| *other == path).unwrap_or_default();
+            let path = join(&holder.path, &path);
+            if !format::candidates(&bytes).is_empty() {
+                let order = [&*holder.order, &[number(place)]].concat().into();
+                let place = Place { path: path.clone(), depth: holder.depth + 1, order, listed: holder.listed };
+                self.put(place, bytes.clone());
+            }
+            (self.give)(Kept { path, bytes });
+        }
+        self.budget.clock().map_err(Flaw::Over)
+    }
+}

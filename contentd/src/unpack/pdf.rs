@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! PDF (ISO 32000-1): embedded files under their names, and scripts. No document is built: every object with a stream is looked
+//! at where it stands, so that a broken or forged table of objects hides nothing.
+
+use super::field::{index, text, utf16_be};
+use super::format;
+use super::members::{Flaw, Members};
+use crate::message::codec;
+use memchr::memmem;
+use std::io::Read;
+
+/// How far before `stream` its dictionary may begin.
+const DICTIONARY: usize = 16 * 1024;
+/// Streams that are looked at.
+const MOST: usize = 20_000;
+
+/// Opens what is embedded. Pages, fonts and pictures are no files.
+pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
+    let encrypted = memmem::find(data, b"/Encrypt").is_some();
+    let names = names(data);
+    let mut at = 0;
+    for number in 0..MOST {
+        out.clock()?;
+        let Some(found) = memmem::find(&data[at..], b"stream") else { break };
+        let word = at + found;
+        at = word + 6;
+        if data[..word].ends_with(b"end") {
+            continue;
+        }
+        let dictionary = dictionary(&data[..word]);
+        let start = at + usize::from(data.get(at) == Some(&b'\r'));
+        let start = start + usize::from(data.get(start) == Some(&b'\n'));
+        let rest = &data[start.min(data.len())..];
+        let end = memmem::find(rest, b"endstream").unwrap_or(rest.len());
+        at = start.saturating_add(end).min(data.len());
+        let object = object_number(&data[..word], dictionary.len());
+        let name = object.and_then(|object| names.iter().find(|(of, _)| *of == object)).map(|(_, name)| name.clone());
+        let file = name.is_some() || has(dictionary, b"/EmbeddedFile");
+        let script = has(dictionary, b"/JavaScript") || has(dictionary, b"/JS");
+        if is_picture(dictionary) && !file {
+            continue;
+        }
+        if encrypted && file {
+            out.closed(&[name.unwrap_or_default()], &Flaw::Encrypted)?;
+            continue;
+        }
+        let decoded = decode(&rest[..end], dictionary, index(out.largest()));
+        if file || script || !format::candidates(&decoded).is_empty() || decoded.starts_with(b"MZ") {
+            out.stored(&[name.unwrap_or_else(|| format!("stream{number}"))], &decoded)?;
+        }
+    }
+    Ok(())
+}
+
+fn has(dictionary: &[u8], name: &[u8]) -> bool {
+    memmem::find(dictionary, name).is_some()
+}
+
+fn is_picture(dictionary: &[u8]) -> bool {
+    has(dictionary, b"/DCTDecode")
+        || has(dictionary, b"/CCITTFaxDecode")
+        || has(dictionary, b"/JPXDecode")
+        || has(dictionary, b"/Image")
+}
+
+/// From the last `obj` on.
+fn dictionary(before: &[u8]) -> &[u8] {
+    let near = &before[before.len().saturating_sub(DICTIONARY)..];
+    &near[memmem::rfind(near, b"obj").unwrap_or_default()..]
+}
+
+/// The number in `12 0 obj`.
+fn object_number(before: &[u8], dictionary: usize) -> Option<u32> {
+    let head = before[..before.len() - dictionary].trim_ascii_end();
+    let generation = head.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let head = head[..head.len() - generation].trim_ascii_end();
+    let digits = head.iter().rev().take(10).take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&head[head.len() - digits..]).ok()?.parse().ok()
+}
+
+/// File specifications: which object is embedded under which name (`/F (a.exe) /EF << /F 12 0 R >>`).
+fn names(data: &[u8]) -> Vec<(u32, String)> {
+    let mut names = Vec::new();
+    for at in memmem::find_iter(data, b"/EF").take(1000) {
+        let reference = &data[at..data.len().min(at + 200)];
+        let Some(reference) =
+            memmem::find(reference, b"/F ").or_else(|| memmem::find(reference, b"/UF ")).map(|f| &reference[f..])
+        else {
+            continue;
+        };
+        let digits: Vec<u8> = reference
+            .iter()
+            .skip_while(|byte| !byte.is_ascii_digit())
+            .take_while(|byte| byte.is_ascii_digit())
+            .copied()
+            .collect();
+        let Some(object) = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok()) else { continue };
+        // The names stand in the same dictionary, before or behind.
+        let from = memmem::rfind(&data[..at], b"obj").unwrap_or_default().max(at.saturating_sub(4096));
+        let to = memmem::find(&data[at..], b"endobj").map_or(data.len(), |end| at + end).min(at + 4096);
+        let around = &data[from..to];
+        for key in [&b"/UF"[..], b"/F"] {
+            for place in memmem::find_iter(around, key).take(4) {
+                if let Some(name) = string(around[place + key.len()..].trim_ascii_start()) {
+                    names.push((object, name));
+                }
+            }
+        }
+    }
+    names
+}
+
+/// A string, in parentheses or in hexadecimal digits.
+fn string(text: &[u8]) -> Option<String> {
+    let bytes = match text.first()? {
+        b'(' => literal(&text[1..]),
+        b'<' if text.get(1) != Some(&b'<') => {
+            let digits: Vec<u8> = text[1..]
+                .iter()
+                .take_while(|byte| **byte != b'>')
+                .filter(|byte| !byte.is_ascii_whitespace())
+                .copied()
+                .collect();
+            digits.chunks(2).filter_map(codec::hex_pair).collect()
+        }
+        _ => return None,
+    };
+    match bytes.strip_prefix(b"\xfe\xff") {
+        Some(wide) => Some(utf16_be(wide)),
+        None => Some(self::text(&bytes)),
+    }
+}
+
+fn literal(text: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut depth, mut rest) = (Vec::new(), 0usize, text.iter());
+    while let Some(&byte) = rest.next() {
+        match byte {
+            b'(' => depth += 1,
+            b')' if depth == 0 => break,
+            b')' => depth -= 1,
+            b'\\' => {
+                match rest.as_slice() {
+                    [a @ b'0'..=b'7', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
+                        let value = u32::from(a - b'0') << 6 | u32::from(b - b'0') << 3 | u32::from(c - b'0');
+                        bytes.push(value as u8);
+                        rest = tail.iter();
+                    }
+                    _ => bytes.extend(rest.next()),
+                }
+                continue;
+            }
+            _ => {}
+        }
+        bytes.push(byte);
+        if bytes.len() > 2048 {
+            break;
+        }
+    }
+    bytes
+}
+
+/// Applies the filters that are not for pictures, in their order; what cannot be decoded further stays as it is.
+fn decode(data: &[u8], dictionary: &[u8], most: usize) -> Vec<u8> {
+    let mut bytes = data.to_vec();
+    let mut filters: Vec<(usize, &str)> = Vec::new();
+    for name in ["/ASCIIHexDecode", "/AHx", "/ASCII85Decode", "/A85", "/FlateDecode", "/Fl", "/RunLengthDecode"] {
+        filters.extend(memmem::find_iter(dictionary, name.as_bytes()).take(4).map(|at| (at, name)));
+    }
+    filters.sort_unstable();
+    // `/Fl` is the beginning of `/FlateDecode`.
+    filters.dedup_by_key(|(at, _)| *at);
+    for (_, name) in filters.into_iter().take(8) {
+        bytes = match name {
+            "/ASCIIHexDecode" | "/AHx" => hex(&bytes),
+            "/ASCII85Decode" | "/A85" => ascii85(&bytes),
+            "/RunLengthDecode" => run_length(&bytes, most),
+            _ => inflate(&bytes, most),
+        };
+    }
+    bytes
+}
+
+fn inflate(data: &[u8], most: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let most = most as u64;
+    // What came out before an error counts.
+    let _ = flate2::read::ZlibDecoder::new(data).take(most).read_to_end(&mut bytes);
+    if bytes.is_empty() {
+        // Some writers forget the two bytes of zlib, some readers do not mind.
+        let _ = flate2::read::DeflateDecoder::new(data).take(most).read_to_end(&mut bytes);
+    }
+    bytes
+}
+
+fn hex(data: &[u8]) -> Vec<u8> {
+    let digits: Vec<u8> =
+        data.iter().take_while(|byte| **byte != b'>').filter(|byte| byte.is_ascii_hexdigit()).copied().collect();
+    digits.chunks(2).filter_map(codec::hex_pair).collect()
+}
+
+fn ascii85(data: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut group, mut count) = (Vec::new(), 0u32, 0);
+    for byte in data.iter().take_while(|byte| **byte != b'~') {
+        match byte {
+            b'z' if count == 0 => bytes.extend_from_slice(&[0; 4]),
+            b'!'..=b'u' => {
+                group = group.wrapping_mul(85).wrapping_add(u32::from(byte - b'!'));
+                count += 1;
+                if count == 5 {
+                    bytes.extend_from_slice(&group.to_be_bytes());
+                    (group, count) = (0, 0);
+                }
+            }
+            _ => {}
+        }
+    }
+    if count > 1 {
+        for _ in count..5 {
+            group = group.wrapping_mul(85).wrapping_add(84);
+        }
+        bytes.extend_from_slice(&group.to_be_bytes()[..count - 1]);
+    }
+    bytes
+}
+
+fn run_length(data: &[u8], most: usize) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), data);
+    while let Some((&length, next)) = rest.split_first() {
+        match length {
+            128 => break,
+            0..=127 => {
+                let count = (usize::from(length) + 1).min(next.len());
+                bytes.extend_from_slice(&next[..count]);
+                rest = &next[count..];
+            }
+            _ => {
+                let Some((&byte, next)) = next.split_first() else { break };
+                bytes.resize(bytes.len() + 257 - usize::from(length), byte);
+                rest = next;
+            }
+        }
+        if bytes.len() > most {
+            break;
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_of_embedded_files() {
+        let file = b"1 0 obj\n<< /Type /Filespec /F (a\\)\\056exe) /EF << /F 12 0 R >> >>\nendobj\n";
+        assert_eq!(names(file), [(12, "a).exe".to_owned())]);
+        assert_eq!(object_number(b"x 12 0 obj<< >>", 7), Some(12));
+    }
+
+    #[test]
+    fn filters() {
+        assert_eq!(ascii85(b"87cURD]i,\"Ebo80~>"), b"Hello World!");
+        assert_eq!(hex(b"4 8 69>"), b"Hi");
+        assert_eq!(run_length(b"\x01ab\xfec\x80", 100), b"abccc");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end(data: Vec<u8>, text in "(1 0 obj|<<|>>|/EF|/F |/UF|\\(|\\)|\\\\|<fe|12 0 R|endobj){0,20}") {
+            names(text.as_bytes());
+            literal(&data);
+            run_length(&data, 1000);
+            ascii85(&data);
+            decode(&data, b"/A85 /AHx /Fl", 1000);
+        }
+    }
+}
