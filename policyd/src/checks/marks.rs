@@ -12,7 +12,7 @@ use crate::around::Around;
 use crate::policy::Policy;
 use crate::request::{PolicyRequest, ProtocolState};
 use crate::sender::{self, Step};
-use crate::store::marker::Marker;
+use crate::store::marker::{Marker, Suspicion};
 use crate::store::marks::Mark;
 use crate::triplet::bounded;
 use crate::verdict::Verdict;
@@ -55,6 +55,13 @@ pub(super) fn trap(around: Around<'_>, request: &PolicyRequest<'_>, client: IpAd
     // PostgreSQL refuses NUL.
     let fact = bounded(format!("{client} wrote to {}", request.recipient).replace('\0', ""));
     marker.mark(Mark { key: trap_key(around.policy, client), keep, fact });
+}
+
+/// Has the network of a client trapped if its triplets bear that out.
+pub(super) fn judge(around: Around<'_>, client: IpAddr, suspicion: Suspicion) {
+    let Some(marker) = around.marker else { return };
+    let keep = around.policy.settings.greylist.trap_time.as_millis();
+    marker.judge(Mark { key: trap_key(around.policy, client), keep, fact: String::new() }, suspicion);
 }
 
 /// What is remembered of a request that would have to wait. A reply passes even from a network that is trapped.
