@@ -81,6 +81,8 @@ pub struct GreylistSettings {
     pub normalize: Vec<Step>,
     /// First passes after which a client is not greylisted any more, at most one counted an hour; 0 for never.
     pub trust_after: u32,
+    /// Triplets and clients that were imported from `postgrey --privacy` are looked up, by the sums that it stored.
+    pub postgrey_hashes: bool,
     /// For what trust is earned and given.
     pub trust: Vec<TrustLevel>,
     /// A first try is on disk before it is answered; else a crash of the database may lose those of the last moment.
@@ -141,6 +143,7 @@ impl Default for GreylistSettings {
             trust_after: 5,
             trust: vec![TrustLevel::Network, TrustLevel::Spf],
             durable: false,
+            postgrey_hashes: false,
             trust_never_percent: 100,
             max_pending_per_net: 50,
             dnswl: Vec::new(),

@@ -147,9 +147,9 @@ async fn trap(
 pub async fn asked(around: Around<'_>, request: &PolicyRequest<'_>) -> (Vec<Triplet>, Vec<String>) {
     let Question::Suspect(client, signs) = question(around.policy, request, true, 0) else { return Default::default() };
     let spf = ask_spf(around, request, &mut Course::default(), signs, pool::part(around.deadline)).await;
-    let Suspect { triplet, others, trust_keys, .. } = Suspect::new(around.policy, request, client, spf);
-    let other = others.into_iter().map(|client| triplet.from_client(client));
-    (other.chain([triplet.clone()]).collect(), trust_keys)
+    let suspect = Suspect::new(around.policy, request, client, spf);
+    let keys = suspect.given_keys();
+    (suspect.others.into_iter().chain([suspect.triplet]).collect(), keys)
 }
 
 /// SPF, when it makes the key or can tip the scale.

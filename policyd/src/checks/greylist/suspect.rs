@@ -17,6 +17,7 @@ use crate::checks::marks;
 use crate::checks::pool::{self, Names, Spf};
 use crate::config::{GreylistMode, OnStoreError, TrustLevel};
 use crate::policy::Policy;
+use crate::postgrey;
 use crate::request::PolicyRequest;
 use crate::store::book::Condition;
 use crate::store::greylist::{Sighting, Times};
@@ -40,12 +41,16 @@ pub(super) enum Plea {
 #[derive(Debug)]
 pub(super) struct Suspect {
     pub(super) triplet: Triplet,
-    /// Other names of the client, under which the triplet may have been seen.
-    pub(super) others: Vec<String>,
+    /// The triplet under other names, by which it may have been seen.
+    pub(super) others: Vec<Triplet>,
     pub(super) trust_keys: Vec<String>,
+    /// The key of trust by which postgrey may have known it.
+    hashed: Option<String>,
     /// Its network, and whether it goes by that or by its address, and no pool.
     network: String,
     alone: bool,
+    /// Whether it goes by another name than its network.
+    named: bool,
 }
 
 impl Suspect {
@@ -56,13 +61,20 @@ impl Suspect {
         let first = names.remove(0);
         // The network is the last of all names.
         let network = names.last().unwrap_or(&first).clone();
+        // Whoever goes by the network has no other name.
+        let named = !names.is_empty();
         let spf = spf.and_then(|spf| pool::spf_domain(request, spf));
         let trust_keys = match settings.trust_after {
             0 => Vec::new(),
             _ => trust_keys(&settings.trust, &network, &request.sender, spf.as_deref()),
         };
         let triplet = Triplet::of(first, &request.sender, &request.recipient, &settings.normalize);
-        Self { triplet, others: names, trust_keys, network, alone }
+        let mut others: Vec<Triplet> = names.into_iter().map(|client| triplet.from_client(client)).collect();
+        let hashed = settings.postgrey_hashes.then(|| {
+            others.push(postgrey::triplet(client, &request.sender, &request.recipient, prefixes));
+            postgrey::client(client)
+        });
+        Self { triplet, others, trust_keys, hashed: hashed.filter(|_| settings.trust_after > 0), network, alone, named }
     }
 
     /// The times that hold for it: the delay that a check before ordered, else that of the recipient; the longer window for clients of
@@ -117,21 +129,27 @@ impl Suspect {
             return Plea::Excused(Finding::pass(Reason::Trusted).because(key));
         }
         let after = i64::from(settings.trust_after);
-        let told = around.trust.is_some_and(|book| book.distrusts(&self.trust_keys, after));
+        let told = around.trust.is_some_and(|book| book.distrusts(&self.given_keys(), after));
         match told && listing == Listing::NotListed {
             true => Plea::Stranger,
             false => Plea::CannotTell,
         }
     }
 
+    /// The keys for which trust is given: those for which it is earned, and what was imported.
+    pub(super) fn given_keys(&self) -> Vec<String> {
+        self.trust_keys.iter().chain(&self.hashed).cloned().collect()
+    }
+
     /// The key for which the client is trusted.
     async fn trusted(&self, around: Around<'_>) -> Option<String> {
-        if self.trust_keys.is_empty() {
+        let keys = self.given_keys();
+        if keys.is_empty() {
             return None;
         }
         let after = i64::from(around.policy.settings.greylist.trust_after);
         let keep = around.policy.times.keep_passed;
-        around.trust?.trusted(&self.trust_keys, after, keep, around.deadline).await
+        around.trust?.trusted(&keys, after, keep, around.deadline).await
     }
 
     /// What the store knows. A triplet that is new by this name of its client, but known by another, goes on from there: it was
@@ -186,7 +204,7 @@ impl Suspect {
     /// The signs, who ordered it, and the key when it is not the network.
     pub(super) fn fact(&self, signs: Signs, forced: Option<&Forced>) -> String {
         let ordered = forced.map(|forced| forced.why.clone()).unwrap_or_default();
-        let key = if self.others.is_empty() { String::new() } else { format!("key {}", self.triplet.client) };
+        let key = if self.named { format!("key {}", self.triplet.client) } else { String::new() };
         let words = [signs.words(), ordered, key];
         words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ")
     }

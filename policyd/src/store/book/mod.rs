@@ -133,7 +133,7 @@ impl TrustBook {
 
     /// Carries over what is known of a new triplet under other names of its client. True when it is not new after all, and the store
     /// should be asked again.
-    pub async fn carried(&self, triplet: &Triplet, others: &[String], deadline: Instant) -> bool {
+    pub async fn carried(&self, triplet: &Triplet, others: &[Triplet], deadline: Instant) -> bool {
         let job = |reply| Job::Carry { triplet: triplet.clone(), others: others.to_vec(), reply };
         self.ask(job, deadline).await.unwrap_or(false)
     }

@@ -28,7 +28,7 @@ const POOL_TO_KEEP_FROM: u32 = 4;
 pub(super) enum Job {
     Trust { keys: Vec<String>, reply: oneshot::Sender<Vec<Standing>> },
     Count { keys: Vec<String>, keep: i64, condition: Option<Condition> },
-    Carry { triplet: Triplet, others: Vec<String>, reply: oneshot::Sender<bool> },
+    Carry { triplet: Triplet, others: Vec<Triplet>, reply: oneshot::Sender<bool> },
     Known { triplet: Triplet, reply: oneshot::Sender<bool> },
     Marks { keys: Vec<String>, reply: oneshot::Sender<Left> },
 }
@@ -166,7 +166,7 @@ async fn know_all(connection: &mut Connection, known: Vec<(Triplet, oneshot::Sen
     if known.is_empty() {
         return Ok(());
     }
-    let asked: Vec<_> = known.iter().map(|(triplet, _)| (triplet.clone(), vec![triplet.client.clone()])).collect();
+    let asked: Vec<_> = known.iter().map(|(triplet, _)| (triplet.clone(), vec![triplet.clone()])).collect();
     let found = carry::find(connection, &asked, None).await?;
     for (triplet, reply) in known {
         // The asker may have gone meanwhile.
@@ -195,7 +195,7 @@ async fn find_marks(
 
 async fn carry_all(
     connection: &mut Connection,
-    carries: Vec<(Triplet, Vec<String>, oneshot::Sender<bool>)>,
+    carries: Vec<(Triplet, Vec<Triplet>, oneshot::Sender<bool>)>,
 ) -> Result<(), StoreError> {
     if carries.is_empty() {
         return Ok(());
