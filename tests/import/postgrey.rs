@@ -150,7 +150,9 @@ async fn hashed_keys_are_found_by_the_same_request() {
     for client in ["198.51.100.9", "2001:db8:0:ab::c"] {
         assert_eq!(target.answered(client, "new@y.test", "r@our.test").await, "DUNNO", "{client} is trusted");
     }
-    for (client, sender) in [("203.0.113.7", "new@y.test"), ("198.51.100.10", "new@y.test"), ("203.0.114.7", "ann@x.test")] {
+    for (client, sender) in
+        [("203.0.113.7", "new@y.test"), ("198.51.100.10", "new@y.test"), ("203.0.114.7", "ann@x.test")]
+    {
         let answer = target.answered(client, sender, "r@our.test").await;
         assert!(answer.starts_with("DEFER_IF_PERMIT"), "{client} {sender}: {answer}");
     }

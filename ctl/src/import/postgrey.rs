@@ -232,7 +232,8 @@ mod tests {
     #[test]
     fn hashed_keys_are_told_apart_by_their_values() {
         let sum = "0123456789abcdef0123456789abcdef01234567";
-        let found = all(&dump(&format!(" {sum}\n 1795324438,1795324738\n {sum}\n 4,1795324738\n {sum}\n 5,1795324738\n")));
+        let found =
+            all(&dump(&format!(" {sum}\n 1795324438,1795324738\n {sum}\n 4,1795324738\n {sum}\n 5,1795324738\n")));
         let (first, last) = (1_795_324_438_000, 1_795_324_738_000);
         let seen = SeenHash { sum: sum.to_owned(), first, last, passed: true };
         assert_eq!(found[0].entry, Ok(Entry::SeenHash(seen)));

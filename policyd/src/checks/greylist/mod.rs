@@ -143,13 +143,25 @@ async fn trap(
     waits(around, course, left, Reason::Trap).because(entry)
 }
 
-/// All that the store may be asked about for a request: its triplet under the names of its client, and the keys of trust.
-pub async fn asked(around: Around<'_>, request: &PolicyRequest<'_>) -> (Vec<Triplet>, Vec<String>) {
-    let Question::Suspect(client, signs) = question(around.policy, request, true, 0) else { return Default::default() };
+/// All that the store may be asked about for a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Its triplet, under all names.
+    pub triplets: Vec<Triplet>,
+    /// The keys of trust.
+    pub trust: Vec<String>,
+    /// The keys of marks.
+    pub marks: Vec<String>,
+}
+
+/// What the store may be asked about for a request; nothing is decided.
+pub async fn asked(around: Around<'_>, request: &PolicyRequest<'_>) -> Asked {
+    let Question::Suspect(client, signs) = question(around.policy, request, true, 0) else { return Asked::default() };
     let spf = ask_spf(around, request, &mut Course::default(), signs, pool::part(around.deadline)).await;
     let suspect = Suspect::new(around.policy, request, client, spf);
-    let keys = suspect.given_keys();
-    (suspect.others.into_iter().chain([suspect.triplet]).collect(), keys)
+    let trust = suspect.given_keys();
+    let triplets = suspect.others.into_iter().chain([suspect.triplet]).collect();
+    Asked { triplets, trust, marks: marks::asked(around.policy, request, client) }
 }
 
 /// SPF, when it makes the key or can tip the scale.
