@@ -94,7 +94,7 @@ impl Marker {
         }
     }
 
-    /// Has a mark made if the store bears the suspicion out; each key is judged at most once in [`KEPT`]. Nobody waits for it, and what is
+    /// Has a mark made if the store bears the suspicion out; each key is judged at most once a minute. Nobody waits for it, and what is
     /// found shows when the key is next looked up.
     pub fn judge(&self, mark: Mark, suspicion: Suspicion) {
         let (now, judged) = (Instant::now(), format!("judged {}", mark.key));

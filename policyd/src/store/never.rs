@@ -3,7 +3,7 @@
 //! Pure reading; what follows from the numbers is decided elsewhere.
 //!
 //! A triplet has never come again when it still waits so long after its first try; one that waits less long is not counted yet. The
-//! primary key leads to the rows of one client, and no more than [`MOST`] of them are looked at.
+//! primary key leads to the rows of one client, and no more than 10 000 of them are looked at.
 
 use common::store::StoreError;
 
