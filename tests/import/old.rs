@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::store::{Store, StoreSettings};
+use policyd::checks::pool::KeyKind;
 use policyd::store::greylist::{self, Sighting, Times};
 use policyd::triplet::Triplet;
 use tests::daemon::binary;
@@ -72,7 +73,11 @@ impl Target {
     /// What a whole policyd on this store answers to one request.
     pub async fn answered(&self, client: &str, sender: &str, recipient: &str) -> String {
         let mut settings = patient(strict(&self.url));
-        settings.greylist.postgrey_hashes = self.greylist.contains("postgrey_hashes = true");
+        if self.greylist.contains("postgrey_hashes = true") {
+            // Nothing but the sum of its network may know a client.
+            settings.greylist.postgrey_hashes = true;
+            settings.greylist.key = vec![KeyKind::Network];
+        }
         let gate = Gate::ready(settings).await;
         let answer = gate.client().await.ask(&rcpt(client, sender, recipient)).await.expect("an answer");
         gate.end().await;
