@@ -26,7 +26,8 @@ async fn allow(settings: &Settings, store: &Store, id: DecisionId) -> Result<(),
         let told = format!("{} was not greylisted ({}): there is nothing to let through", id.as_str(), found.reason);
         return Err(Failure::Data(told));
     }
-    let (delay, window) = (settings.greylist.delay.as_millis(), settings.greylist.retry_window.as_millis());
+    let delay = found.delay.unwrap_or(settings.greylist.delay.as_millis());
+    let window = settings.greylist.retry_window.as_millis();
     explain::allow(&mut connection, &found.key, now, delay, window).await?;
     let Key { client, sender, recipient } = &found.key;
     say(printable(&format!(

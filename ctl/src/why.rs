@@ -76,7 +76,8 @@ fn request(found: &Explained, id: DecisionId, now: i64) {
 fn state(settings: &Settings, found: &Explained, known: Option<Known>, id: DecisionId, now: i64) {
     let Key { client, sender, recipient } = &found.key;
     line("key", &format!("client {client}\nsender <{sender}>\nrecipient <{recipient}>"));
-    let (delay, window) = (settings.greylist.delay.as_millis(), settings.greylist.retry_window.as_millis());
+    let delay = found.delay.unwrap_or(settings.greylist.delay.as_millis());
+    let window = settings.greylist.retry_window.as_millis();
     let Some(known) = known else {
         line("state", "forgotten: it did not come again in time, or was removed");
         line("would pass", &format!("two tries at least {} and at most {} apart", length(delay), length(window)));

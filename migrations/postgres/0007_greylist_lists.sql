@@ -2,3 +2,6 @@
 alter table acl drop constraint acl_list_check;
 alter table acl add constraint acl_list_check check (list in ('client_whitelist', 'client_blacklist', 'sender_whitelist',
     'sender_blacklist', 'recipient_whitelist', 'recipient_blacklist', 'optin', 'optout'));
+
+-- How long the key had to wait in all; null where that is not known.
+alter table explain add column delay_ms bigint;

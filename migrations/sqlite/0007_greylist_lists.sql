@@ -16,3 +16,6 @@ alter table acl_anew rename to acl;
 create trigger acl_inserted after insert on acl begin update acl_version set version = version + 1; end;
 create trigger acl_updated after update on acl begin update acl_version set version = version + 1; end;
 create trigger acl_deleted after delete on acl begin update acl_version set version = version + 1; end;
+
+-- How long the key had to wait in all; null where that is not known.
+alter table explain add column delay_ms integer;

@@ -25,7 +25,6 @@ use crate::store::limits::queue::LimitQueue;
 use crate::store::marker::Marker;
 use crate::store::queue::{GreylistQueue, QueueError};
 use crate::tally::Tally;
-use crate::triplet::Triplet;
 use crate::verdict::{DecisionId, Finding, Reason, Verdict, cannot_tell};
 
 /// A check, in the words of log and trace.
@@ -243,7 +242,7 @@ impl Decider {
     }
 
     /// What the store would be asked about; nothing is decided.
-    pub async fn asked(&self, policy: &Policy, request: &PolicyRequest<'_>) -> (Vec<Triplet>, Vec<String>) {
+    pub async fn asked(&self, policy: &Policy, request: &PolicyRequest<'_>) -> greylist::Asked {
         let deadline = tokio::time::Instant::now() + policy.settings.policyd.budget.0;
         greylist::asked(self.around(policy, self.ids.next(), deadline), request).await
     }

@@ -53,6 +53,8 @@ pub struct Explained {
     pub trace: String,
     /// Forgotten from then on, in milliseconds since 1970.
     pub expires: i64,
+    /// What it has to wait in all, in milliseconds.
+    pub delay: Option<i64>,
 }
 
 /// The three parts of a greylist key.
@@ -112,6 +114,7 @@ pub fn explained(
         key,
         left: asked.and_then(|asked| asked.left),
         waited: asked.and_then(|asked| asked.waited),
+        delay: asked.map(|asked| asked.delay),
         trace: bounded(trace, MAX_TRACE),
         expires: at.saturating_add(keep),
     }
@@ -140,7 +143,8 @@ mod tests {
             ..Finding::pass(Reason::ClientBlacklisted)
         }));
         let triplet = Triplet { client: "192.0.2.0/24".into(), sender: "a@b".into(), recipient: "c@d".into() };
-        let passed = Finding::pass(Reason::GreylistPassedNow).about(Asked { triplet, left: None, waited: Some(5) });
+        let passed =
+            Finding::pass(Reason::GreylistPassedNow).about(Asked { triplet, left: None, waited: Some(5), delay: 3 });
         assert!(is_kept(&passed));
         let request = PolicyRequest {
             helo_name: "é\0".repeat(1000).into(),

@@ -20,6 +20,7 @@ pub mod pending;
 pub mod perimeter;
 pub mod policy;
 pub mod postfix;
+pub mod postgrey;
 pub mod recipients;
 pub mod refusal;
 pub mod request;

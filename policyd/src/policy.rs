@@ -19,6 +19,7 @@ use crate::perimeter::Plan;
 use crate::recipients::book::Recipients;
 use crate::rules::Rules;
 use crate::store::greylist::Times;
+use crate::store::never::Never;
 use crate::template::Template;
 
 /// Everything that decisions depend on, read-only.
@@ -34,6 +35,8 @@ pub struct Policy {
     pub limits: Limits,
     /// Greylist times in milliseconds.
     pub times: Times,
+    /// Which triplets never came again.
+    pub never: Never,
     /// Text for a triplet that must wait.
     pub text: Template,
     /// Header for a triplet that has waited; none when it is switched off.
@@ -73,6 +76,7 @@ impl Policy {
                 retry_window: greylist.retry_window.as_millis(),
                 keep_passed: greylist.keep_passed.as_millis(),
             },
+            never: Never { after: greylist.never_after.as_millis(), period: greylist.never_period.as_millis() },
             text: template("greylist.text", &greylist.text)?,
             header_name: greylist.header.split(':').next().unwrap_or_default().to_owned(),
             recipients: Recipients::open(
@@ -93,7 +97,7 @@ impl Policy {
 
     /// Whether networks may be trapped.
     pub fn has_traps(&self) -> bool {
-        !self.lists.now().has_none(|tables| &tables.traps)
+        self.settings.greylist.trap_never > 0 || !self.lists.now().has_none(|tables| &tables.traps)
     }
 }
 

@@ -298,6 +298,8 @@ pub struct Asked {
     pub left: Option<i64>,
     /// Since its first try, when it passes now.
     pub waited: Option<i64>,
+    /// What it has to wait in all.
+    pub delay: i64,
 }
 
 impl Finding {

@@ -169,9 +169,40 @@ fn test_reads_the_real_store_and_leaves_it_alone() {
     let ran = run(&["test", "--config", &set.config(), &file.display().to_string()], "");
     assert_eq!(ran.status, Some(0), "{}", ran.err);
     assert!(ran.out.starts_with("store: a copy of the sqlite store, which is only read\n"), "{}", ran.out);
-    assert!(ran.out.contains("  greylist: dunno (greylist_passed)\n  action=DUNNO\n"), "{}", ran.out);
+    assert!(ran.out.contains("  greylist: dunno (greylist_passed)\n"), "{}", ran.out);
+    assert!(ran.out.contains("  action=DUNNO\n"), "{}", ran.out);
     assert!(ran.out.contains("  greylist: defer_if_permit (greylist_new)\n"), "{}", ran.out);
     assert_eq!(std::fs::read(set.path("octroi.db")).unwrap(), before, "not a byte has changed");
+}
+
+#[test]
+fn test_knows_lists_replies_and_trapped_networks() {
+    let set = Set::new("[greylist]\nmode = \"strict\"\ntrap_never = 9\n");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let url = format!("sqlite:{}", set.path("octroi.db").display());
+    runtime.block_on(async {
+        let settings = common::store::StoreSettings { url, ..common::store::StoreSettings::default() };
+        let store = common::store::Store::open(&settings).await.unwrap();
+        store.migrate().await.unwrap();
+        let common::store::Store::Sqlite(pool) = &store else { panic!("not SQLite") };
+        for text in [
+            "insert into marks values ('trap 192.0.2.0/24', 'a test', 9000000000000)",
+            "insert into marks values ('reply r@example.org b@example.net', '', 9000000000000)",
+            "insert into acl (list, entry) values ('sender_blacklist', 'c@example.net')",
+            "insert into acl (list, entry, expires) values ('sender_blacklist', 'd@example.net', 5)",
+        ] {
+            sqlx::query(text).execute(pool).await.unwrap();
+        }
+        store.close().await;
+    });
+    let file = set.path("requests");
+    let requests = ["a", "b", "c", "d"].map(|name| REQUEST.replace("a@example.net", &format!("{name}@example.net")));
+    std::fs::write(&file, requests.join("\n")).unwrap();
+    let ran = run(&["test", "--config", &set.config(), &file.display().to_string()], "");
+    assert_eq!(ran.status, Some(0), "{}", ran.err);
+    let reasons: Vec<&str> = ["(trapped)", "(reply)", "(sender_blacklisted)"].to_vec();
+    assert!(reasons.iter().all(|reason| ran.out.contains(reason)), "{}", ran.out);
+    assert_eq!(ran.out.matches("(trapped)").count(), 2, "the last entry has expired: {}", ran.out);
 }
 
 #[test]

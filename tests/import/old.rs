@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::store::{Store, StoreSettings};
+use policyd::checks::pool::KeyKind;
 use policyd::store::greylist::{self, Sighting, Times};
 use policyd::triplet::Triplet;
 use tests::daemon::binary;
@@ -22,6 +23,8 @@ pub fn now() -> i64 {
 pub struct Target {
     folder: tempfile::TempDir,
     url: String,
+    /// Lines of section `[greylist]`.
+    greylist: String,
 }
 
 impl Target {
@@ -29,12 +32,17 @@ impl Target {
     pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("octroi.db").display());
-        Self { folder, url }
+        Self { folder, url, greylist: String::new() }
     }
 
     /// On a database that is there.
     pub fn at(url: &str) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), url: url.to_owned() }
+        Self { folder: tempfile::tempdir().unwrap(), url: url.to_owned(), greylist: String::new() }
+    }
+
+    /// The same with these lines of section `[greylist]`.
+    pub fn with(self, greylist: &str) -> Self {
+        Self { greylist: greylist.to_owned(), ..self }
     }
 
     /// A file beside it.
@@ -45,7 +53,7 @@ impl Target {
     /// `octroi import`, which must succeed; gives its report.
     pub fn import(&self, arguments: &[&str]) -> String {
         let config = self.path("octroi.toml");
-        std::fs::write(&config, format!("[store]\nurl = '{}'\n", self.url)).unwrap();
+        std::fs::write(&config, format!("[store]\nurl = '{}'\n[greylist]\n{}\n", self.url, self.greylist)).unwrap();
         let mut command = Command::new(binary("octroi").unwrap());
         command.arg("--config").arg(&config).arg("import").args(arguments);
         run("octroi import", &mut command).unwrap()
@@ -64,7 +72,13 @@ impl Target {
 
     /// What a whole policyd on this store answers to one request.
     pub async fn answered(&self, client: &str, sender: &str, recipient: &str) -> String {
-        let gate = Gate::ready(patient(strict(&self.url))).await;
+        let mut settings = patient(strict(&self.url));
+        if self.greylist.contains("postgrey_hashes = true") {
+            // Nothing but the sum of its network may know a client.
+            settings.greylist.postgrey_hashes = true;
+            settings.greylist.key = vec![KeyKind::Network];
+        }
+        let gate = Gate::ready(settings).await;
         let answer = gate.client().await.ask(&rcpt(client, sender, recipient)).await.expect("an answer");
         gate.end().await;
         answer

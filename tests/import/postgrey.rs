@@ -109,3 +109,51 @@ async fn hashed_keys_are_told_and_left_behind() {
     assert!(told.contains("postgrey --privacy"), "{told}");
     assert!(matches!(target.asked("203.0.113.7", "ann@x.test", "r@our.test").await, Sighting::New { .. }));
 }
+
+#[tokio::test]
+async fn hashed_keys_are_found_by_the_same_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let postgrey = start(folder.path(), &["--privacy"]);
+    let now = now();
+    let senders = [
+        ("203.0.113.7", "Ann@X.test", "203.0.113.200", "ann@x.test"),
+        ("203.0.113.7", "news-4711-8@lists.test", "203.0.113.7", "News-4712-9@lists.test"),
+        ("203.0.113.7", "prvs=0123456789=bat@x.test", "203.0.113.8", "prvs=9876543210=bat@x.test"),
+        ("203.0.113.7", "prvs=joe=0123456789+x@x.test", "203.0.113.8", "joe@x.test"),
+        ("203.0.113.7", "SRS0=HHh1=TT=o.test=joe@fwd.test", "203.0.113.7", "SRS0=HHh1=TT=o.test=joe@fwd.test"),
+        ("203.0.113.7", "u_17-x@x.test", "203.0.113.7", "u_17-x@x.test"),
+        ("2001:470:abcd:2:3:4:5:af", "ann@x.test", "2001:470:abcd:2::1", "ann@x.test"),
+    ];
+    for (client, sender, ..) in senders {
+        assert!(!passes(&postgrey, client, sender, now - HOUR), "{sender} is new");
+        assert!(passes(&postgrey, client, sender, now - HOUR + 120), "{sender} has waited");
+    }
+    for client in ["198.51.100.9", "2001:db8:0:ab::c"] {
+        for n in 0..5 {
+            let (sender, time) = (format!("u@d{n}.test"), now - 20 * HOUR + 2 * n * HOUR);
+            assert!(!passes(&postgrey, client, &sender, time));
+            assert!(passes(&postgrey, client, &sender, time + 120));
+        }
+    }
+    postgrey.stop();
+    let target = Target::sqlite().with("postgrey_hashes = true");
+    let [triplets, clients] = dump(folder.path(), &target, &["-p"]);
+    let arguments = ["postgrey", "--delay", "1m", &triplets, &clients];
+    let told = target.import(&arguments);
+    assert_eq!(["imported", "clients", "skipped", "bad"].map(|word| count(&told, word)), [17, 4, 0, 0], "{told}");
+    assert_eq!(count(&target.import(&arguments), "imported"), 0, "again changes nothing");
+    for (_, _, client, sender) in senders {
+        let answer = target.answered(client, sender, "r@our.test").await;
+        assert!(answer == "DUNNO" || answer.starts_with("PREPEND "), "{client} {sender}: {answer}");
+        assert_eq!(target.answered(client, sender, "r@our.test").await, "DUNNO", "it goes by its own key now");
+    }
+    for client in ["198.51.100.9", "2001:db8:0:ab::c"] {
+        assert_eq!(target.answered(client, "new@y.test", "r@our.test").await, "DUNNO", "{client} is trusted");
+    }
+    for (client, sender) in
+        [("203.0.113.7", "new@y.test"), ("198.51.100.10", "new@y.test"), ("203.0.114.7", "ann@x.test")]
+    {
+        let answer = target.answered(client, sender, "r@our.test").await;
+        assert!(answer.starts_with("DEFER_IF_PERMIT"), "{client} {sender}: {answer}");
+    }
+}

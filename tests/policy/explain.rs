@@ -131,7 +131,7 @@ async fn statistics(url: &str) {
         let id = rows.len() + 1;
         let waited = waited.map_or_else(|| "null".to_owned(), |waited| waited.to_string());
         rows.push(format!(
-            "({id}, {at}, 'mx1', 'v', 'r', 'RCPT', '', '', '', '', '', '', '{triplet}', '', '', '{system}', null, {waited}, '', {})",
+            "({id}, {at}, 'mx1', 'v', 'r', 'RCPT', '', '', '', '', '', '', '{triplet}', '', '', '{system}', null, {waited}, '', {}, null)",
             now + hour
         ));
     };

@@ -16,6 +16,7 @@ mod limits_contract;
 mod lists;
 mod marks;
 mod memory;
+mod networks;
 mod optlists;
 mod outage;
 mod perimeter;

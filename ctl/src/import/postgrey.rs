@@ -2,16 +2,15 @@
 //! postgrey: its two databases as `db_dump` or `db_dump -p` writes them, told apart by their records.
 //!
 //! `postgrey.db` holds `network/sender/recipient` and `first,last` in seconds; a triplet has passed when these lie the delay
-//! apart. `postgrey_clients.db` holds `address` and `count,last`. With `--privacy` the keys are SHA-1 sums: a look-up could
-//! only hash each request and compare, which policyd does not do, so these records are counted and left behind.
+//! apart. `postgrey_clients.db` holds `address` and `count,last`. With `--privacy` the keys are SHA-1 sums, which policyd can look for.
 
 use std::io::{self, BufRead};
 
 use super::lines::Lines;
-use super::record::{self, Bad, Entry, Found, Old, Seen, Trusted};
+use super::record::{self, Bad, Entry, Found, Old, Seen, SeenHash, Trusted};
 
-/// A record of a database in privacy mode.
-pub(super) const PRIVACY: &str = "its key is a SHA-1 sum (postgrey --privacy), which cannot be turned back";
+/// Smaller numbers are counts of passes, larger ones seconds since 1970: in 1973 there was no postgrey.
+const FIRST_SECOND: i64 = 100_000_000;
 
 /// Reads what `db_dump` wrote.
 #[derive(Debug)]
@@ -120,7 +119,7 @@ fn entry(key: &str, value: &str, old: &Old) -> Result<Entry, Bad> {
         return Err(Bad(format!("{value:?} is not a pair of numbers")));
     };
     if key.len() == 40 && key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(Entry::Skipped(PRIVACY));
+        return hashed(key, one, record::unix_time(two)?, old);
     }
     match key.split_once('/') {
         Some((network, rest)) => triplet(network, rest, record::unix_time(one)?, record::unix_time(two)?, old),
@@ -149,6 +148,22 @@ fn addresses(text: &str) -> Option<(&str, &str)> {
     cuts.clone()
         .find(|(sender, recipient)| (sender.is_empty() || whole(sender)) && whole(recipient))
         .or_else(|| cuts.next_back())
+}
+
+/// A record whose key is a sum; the value tells whether of a triplet or of a client.
+fn hashed(key: &str, one: &str, last: i64, old: &Old) -> Result<Entry, Bad> {
+    let sum = key.to_ascii_lowercase();
+    match one.parse::<i64>() {
+        Ok(count) if count < FIRST_SECOND => {
+            let count = u32::try_from(count).map_err(|_| Bad(format!("{one:?} is not a count")))?;
+            Ok(Entry::TrustedHash(sum, Some(count).filter(|count| *count < old.trust_after), last))
+        }
+        _ => {
+            let first = record::unix_time(one)?;
+            let passed = last.saturating_sub(first) >= old.delay;
+            Ok(Entry::SeenHash(SeenHash { sum, first, last, passed }))
+        }
+    }
 }
 
 fn client(key: &str, count: &str, last: i64, old: &Old) -> Result<Entry, Bad> {
@@ -215,9 +230,15 @@ mod tests {
     }
 
     #[test]
-    fn hashed_keys_are_counted_and_left() {
-        let found = all(&dump(" 0123456789abcdef0123456789abcdef01234567\n 1,2\n"));
-        assert_eq!(found[0].entry, Ok(Entry::Skipped(PRIVACY)));
+    fn hashed_keys_are_told_apart_by_their_values() {
+        let sum = "0123456789abcdef0123456789abcdef01234567";
+        let found =
+            all(&dump(&format!(" {sum}\n 1795324438,1795324738\n {sum}\n 4,1795324738\n {sum}\n 5,1795324738\n")));
+        let (first, last) = (1_795_324_438_000, 1_795_324_738_000);
+        let seen = SeenHash { sum: sum.to_owned(), first, last, passed: true };
+        assert_eq!(found[0].entry, Ok(Entry::SeenHash(seen)));
+        assert_eq!(found[1].entry, Ok(Entry::TrustedHash(sum.to_owned(), Some(4), last)));
+        assert_eq!(found[2].entry, Ok(Entry::TrustedHash(sum.to_owned(), None, last)));
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub(crate) enum Entry {
     Seen(Seen),
     /// A client that the other program had learnt to trust.
     Trusted(Trusted),
+    /// A triplet of which only a sum was kept.
+    SeenHash(SeenHash),
+    /// The sum of a client's address, its counted passes (none when it was trusted) and its latest use.
+    TrustedHash(String, Option<u32>, i64),
     /// A client that an administrator had listed.
     Listed(IpNet),
     /// Past its own date.
@@ -57,6 +61,19 @@ pub(crate) struct Seen {
     pub(crate) last: i64,
     /// Tries, as far as known.
     pub(crate) tries: i64,
+    /// Whether it passed there.
+    pub(crate) passed: bool,
+}
+
+/// A triplet of which another greylister kept only a sum of its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SeenHash {
+    /// The sum in hexadecimal digits.
+    pub(crate) sum: String,
+    /// First try.
+    pub(crate) first: i64,
+    /// Latest try.
+    pub(crate) last: i64,
     /// Whether it passed there.
     pub(crate) passed: bool,
 }

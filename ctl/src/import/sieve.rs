@@ -8,16 +8,19 @@ use std::fmt;
 
 use common::mail;
 use policyd::config::GreylistSettings;
+use policyd::postgrey;
 use policyd::sender::Step;
 use policyd::store::import::Past;
 use policyd::triplet::Triplet;
 
-use super::record::{DAY, Old, Seen};
+use super::record::{DAY, Old, Seen, SeenHash};
 
 /// A clock may be wrong by a little, a zone by less than a day.
 pub(super) const FUTURE: &str = "its time lies in the future";
 pub(super) const TOO_WIDE: &str = "only a network is known that is wider than ipv4_prefix or ipv6_prefix";
 const NO_RECIPIENT: &str = "it has no recipient";
+/// Sums that policyd does not look for.
+pub(super) const PRIVACY: &str = "its key is a SHA-1 sum (postgrey --privacy); set postgrey_hashes in [greylist]";
 /// How our own configuration keeps triplets. Lengths of time in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ours {
@@ -26,6 +29,7 @@ pub(super) struct Ours {
     retry_window: i64,
     keep_passed: i64,
     normalize: Vec<Step>,
+    postgrey_hashes: bool,
 }
 
 impl From<&GreylistSettings> for Ours {
@@ -36,6 +40,7 @@ impl From<&GreylistSettings> for Ours {
             retry_window: settings.retry_window.as_millis(),
             keep_passed: settings.keep_passed.as_millis(),
             normalize: settings.normalize.clone(),
+            postgrey_hashes: settings.postgrey_hashes,
         }
     }
 }
@@ -64,22 +69,37 @@ pub(super) fn triplet(seen: &Seen, ours: &Ours, old: &Old) -> Fate<Past> {
     if seen.client.prefix_len() < prefix {
         return Fate::Skipped(TOO_WIDE);
     }
-    let (expires, gone) = match seen.passed {
-        true => {
-            (last_seen.saturating_add(ours.keep_passed), last_seen.saturating_add(old.max_age.min(ours.keep_passed)))
-        }
-        false => {
-            let expires = seen.first.saturating_add(ours.retry_window);
-            (expires, expires)
-        }
-    };
-    if gone <= old.now {
-        return Fate::Expired;
-    }
+    let Some(expires) = life(seen.first, last_seen, seen.passed, ours, old) else { return Fate::Expired };
     let network = mail::network(seen.client.addr(), ours.ipv4_prefix, ours.ipv6_prefix).to_string();
     let triplet = Triplet::of(network, &seen.sender, &seen.recipient, &ours.normalize);
     let (first_seen, tries) = (seen.first, seen.tries.max(1));
     Fate::Kept(Past { triplet, first_seen, last_seen, tries, passed: seen.passed, expires })
+}
+
+/// A triplet that is known by its sum only, in our form if it is looked for and still worth anything.
+pub(super) fn hashed(seen: &SeenHash, ours: &Ours, old: &Old) -> Fate<Past> {
+    let last_seen = seen.last.max(seen.first);
+    if !ours.postgrey_hashes {
+        return Fate::Skipped(PRIVACY);
+    }
+    if last_seen > old.now.saturating_add(DAY) {
+        return Fate::Skipped(FUTURE);
+    }
+    let Some(expires) = life(seen.first, last_seen, seen.passed, ours, old) else { return Fate::Expired };
+    let (triplet, first_seen) = (postgrey::hashed_triplet(&seen.sum), seen.first);
+    Fate::Kept(Past { triplet, first_seen, last_seen, tries: 1, passed: seen.passed, expires })
+}
+
+/// Until when a triplet is kept here; none when its time is over, there or here.
+fn life(first: i64, last: i64, passed: bool, ours: &Ours, old: &Old) -> Option<i64> {
+    let (expires, gone) = match passed {
+        true => (last.saturating_add(ours.keep_passed), last.saturating_add(old.max_age.min(ours.keep_passed))),
+        false => {
+            let expires = first.saturating_add(ours.retry_window);
+            (expires, expires)
+        }
+    };
+    (gone > old.now).then_some(expires)
 }
 
 /// The count of all that was read.

@@ -66,6 +66,16 @@ impl Sink {
                 Fate::Expired => self.tally.expired += 1,
                 Fate::Skipped(why) => self.tally.skip(why, 1),
             },
+            Ok(Entry::TrustedHash(sum, passes, last)) => match self.trust.add_hash(&sum, passes, last, &self.old) {
+                Fate::Kept(()) => self.tally.clients += 1,
+                Fate::Expired => self.tally.expired += 1,
+                Fate::Skipped(why) => self.tally.skip(why, 1),
+            },
+            Ok(Entry::SeenHash(seen)) => match sieve::hashed(&seen, &self.ours, &self.old) {
+                Fate::Kept(past) => self.keep(past).await?,
+                Fate::Expired => self.tally.expired += 1,
+                Fate::Skipped(why) => self.tally.skip(why, 1),
+            },
             Ok(Entry::Seen(seen)) => match sieve::triplet(&seen, &self.ours, &self.old) {
                 Fate::Kept(past) => self.keep(past).await?,
                 Fate::Expired => self.tally.expired += 1,

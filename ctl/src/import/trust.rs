@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use common::mail;
 use policyd::config::{GreylistSettings, TrustLevel};
+use policyd::postgrey;
 use policyd::store::import::Standing;
 
 use super::record::{DAY, Old, Trusted};
-use super::sieve::{FUTURE, Fate, TOO_WIDE};
+use super::sieve::{FUTURE, Fate, PRIVACY, TOO_WIDE};
 
 /// Most keys: memory stays bounded whatever is read.
 const MOST: usize = 1_000_000;
@@ -29,6 +30,7 @@ pub(super) struct Trust {
     /// Passes that make a client trusted here.
     enough: i64,
     keep: i64,
+    hashes: bool,
     /// Passes and latest use.
     keys: BTreeMap<String, (i64, i64)>,
 }
@@ -40,6 +42,7 @@ impl From<&GreylistSettings> for Trust {
             prefixes: (settings.ipv4_prefix, settings.ipv6_prefix),
             enough: i64::from(settings.trust_after),
             keep: settings.keep_passed.as_millis(),
+            hashes: settings.postgrey_hashes,
             keys: BTreeMap::new(),
         }
     }
@@ -48,11 +51,8 @@ impl From<&GreylistSettings> for Trust {
 impl Trust {
     /// Takes one in.
     pub(super) fn add(&mut self, trusted: &Trusted, old: &Old) -> Fate<()> {
-        if trusted.last > old.now.saturating_add(DAY) {
-            return Fate::Skipped(FUTURE);
-        }
-        if trusted.last.saturating_add(old.max_age.min(self.keep)) <= old.now {
-            return Fate::Expired;
+        if let Some(fate) = self.too_early_or_late(trusted.last, old) {
+            return fate;
         }
         let (ipv4, ipv6) = self.prefixes;
         if trusted.client.prefix_len() < if trusted.client.addr().is_ipv4() { ipv4 } else { ipv6 } {
@@ -60,12 +60,37 @@ impl Trust {
         }
         let network = mail::network(trusted.client.addr(), ipv4, ipv6).to_string();
         let Some((key, passes)) = self.key(network, trusted) else { return Fate::Skipped(NO_LEVEL) };
+        self.put(key, passes, trusted.last)
+    }
+
+    /// Takes in one of which only a sum is known.
+    pub(super) fn add_hash(&mut self, sum: &str, passes: Option<u32>, last: i64, old: &Old) -> Fate<()> {
+        if !self.hashes {
+            return Fate::Skipped(PRIVACY);
+        }
+        if self.enough == 0 {
+            return Fate::Skipped(NO_LEVEL);
+        }
+        match self.too_early_or_late(last, old) {
+            Some(fate) => fate,
+            None => self.put(postgrey::hashed_client(sum), passes.map_or(self.enough, i64::from), last),
+        }
+    }
+
+    fn too_early_or_late(&self, last: i64, old: &Old) -> Option<Fate<()>> {
+        if last > old.now.saturating_add(DAY) {
+            return Some(Fate::Skipped(FUTURE));
+        }
+        (last.saturating_add(old.max_age.min(self.keep)) <= old.now).then_some(Fate::Expired)
+    }
+
+    fn put(&mut self, key: String, passes: i64, used: i64) -> Fate<()> {
         if self.keys.len() >= MOST && !self.keys.contains_key(&key) {
             return Fate::Skipped(FULL);
         }
-        let (sum, last) = self.keys.entry(key).or_insert((0, trusted.last));
+        let (sum, last) = self.keys.entry(key).or_insert((0, used));
         *sum = sum.saturating_add(passes);
-        *last = trusted.last.max(*last);
+        *last = used.max(*last);
         Fate::Kept(())
     }
 

@@ -24,6 +24,10 @@ pub enum Sign {
     SpfFail,
     /// The sender's domain has no SPF record.
     SpfNone,
+    /// No triplet of the client's network has ever passed.
+    NewNetwork,
+    /// Checks before this one have found something against the client: a weak DNS list, a rule.
+    Score,
 }
 
 impl Sign {
@@ -35,6 +39,8 @@ impl Sign {
             Self::OddHelo => "odd_helo",
             Self::SpfFail => "spf_fail",
             Self::SpfNone => "spf_none",
+            Self::NewNetwork => "new_network",
+            Self::Score => "score",
         }
     }
 }
@@ -53,11 +59,15 @@ pub struct Weights {
     pub spf_fail: u8,
     /// Weight of [`Sign::SpfNone`].
     pub spf_none: u8,
+    /// Weight of [`Sign::NewNetwork`].
+    pub new_network: u8,
+    /// Weight of [`Sign::Score`].
+    pub score: u8,
 }
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { no_confirmed_name: 2, dynamic_name: 2, odd_helo: 2, spf_fail: 1, spf_none: 1 }
+        Self { no_confirmed_name: 2, dynamic_name: 2, odd_helo: 2, spf_fail: 1, spf_none: 1, new_network: 0, score: 1 }
     }
 }
 
@@ -69,6 +79,8 @@ impl Weights {
             Sign::OddHelo => self.odd_helo,
             Sign::SpfFail => self.spf_fail,
             Sign::SpfNone => self.spf_none,
+            Sign::NewNetwork => self.new_network,
+            Sign::Score => self.score,
         })
     }
 
@@ -77,16 +89,24 @@ impl Weights {
         self.of(Sign::SpfFail).max(self.of(Sign::SpfNone))
     }
 
+    /// The most that look-ups can add, in DNS or in what is known of networks.
+    pub fn most_of_lookups(&self) -> u32 {
+        self.most_of_spf() + self.of(Sign::NewNetwork)
+    }
+
     /// The most that all signs together can weigh; a client without a confirmed name has no dynamic one.
     pub fn most(&self) -> u32 {
-        self.of(Sign::NoConfirmedName).max(self.of(Sign::DynamicName)) + self.of(Sign::OddHelo) + self.most_of_spf()
+        self.of(Sign::NoConfirmedName).max(self.of(Sign::DynamicName))
+            + self.of(Sign::OddHelo)
+            + self.most_of_lookups()
+            + self.of(Sign::Score)
     }
 }
 
 /// The signs seen on one client, and what they weigh together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Signs {
-    seen: [Option<Sign>; 4],
+    seen: [Option<Sign>; 6],
     score: u32,
 }
 
@@ -104,6 +124,24 @@ impl Signs {
     /// Their words with commas between.
     pub fn words(self) -> String {
         self.seen.iter().flatten().map(|sign| sign.word()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The same signs of a client that has this score of checks before; from 1 on it is a sign.
+    pub fn with_score(mut self, score: i32, weights: &Weights) -> Self {
+        if score > 0 && weights.of(Sign::Score) > 0 {
+            self.seen[5] = Some(Sign::Score);
+            self.score += weights.of(Sign::Score);
+        }
+        self
+    }
+
+    /// The same signs of a client whose network is new.
+    pub fn with_new_network(mut self, weights: &Weights) -> Self {
+        if weights.of(Sign::NewNetwork) > 0 {
+            self.seen[4] = Some(Sign::NewNetwork);
+            self.score += weights.of(Sign::NewNetwork);
+        }
+        self
     }
 
     /// The same signs and what SPF said.
@@ -130,6 +168,8 @@ pub fn signs(request: &PolicyRequest<'_>, weights: &Weights) -> Signs {
         weighed(Sign::NoConfirmedName, name.is_none()),
         weighed(Sign::DynamicName, dynamic()),
         weighed(Sign::OddHelo, is_odd_helo(&request.helo_name)),
+        None,
+        None,
         None,
     ];
     Signs { seen, score: seen.iter().flatten().map(|sign| weights.of(*sign)).sum() }
@@ -318,7 +358,9 @@ mod tests {
         assert_eq!((all.score(), all.words().as_str()), (4, "no_confirmed_name,odd_helo"));
         let two = default_signs(&request("192.0.2.7", Some("7.2.0.192.dsl.example.net"), "[192.0.2.7]"));
         assert_eq!(two.words(), "dynamic_name,odd_helo");
-        assert_eq!(Weights::default().most(), 5);
+        assert_eq!(Weights::default().most(), 6);
+        let scored = all.with_score(0, &Weights::default()).with_score(7, &Weights::default());
+        assert_eq!((scored.score(), scored.words().as_str()), (5, "no_confirmed_name,odd_helo,score"));
     }
 
     #[test]
@@ -335,6 +377,11 @@ mod tests {
             let seen = seen.with_spf(spf, &weights);
             assert_eq!((seen.score(), seen.words().as_str()), (score, words), "{spf:?}");
         }
+        assert_eq!(seen.with_new_network(&weights), seen, "no weight by default");
+        let weights = Weights { new_network: 1, ..weights };
+        let new = seen.with_new_network(&weights).with_spf(SpfResult::None, &weights);
+        assert_eq!((new.score(), new.words().as_str()), (6, "no_confirmed_name,spf_none,new_network"));
+        assert_eq!((weights.most_of_lookups(), weights.most()), (4, 7));
         let soft = seen.with_spf(SpfResult::Softfail, &Weights::default());
         assert_eq!(soft.words(), "no_confirmed_name,spf_fail");
     }

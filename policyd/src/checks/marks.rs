@@ -12,7 +12,7 @@ use crate::around::Around;
 use crate::policy::Policy;
 use crate::request::{PolicyRequest, ProtocolState};
 use crate::sender::{self, Step};
-use crate::store::marker::Marker;
+use crate::store::marker::{Marker, Suspicion};
 use crate::store::marks::Mark;
 use crate::triplet::bounded;
 use crate::verdict::Verdict;
@@ -57,12 +57,30 @@ pub(super) fn trap(around: Around<'_>, request: &PolicyRequest<'_>, client: IpAd
     marker.mark(Mark { key: trap_key(around.policy, client), keep, fact });
 }
 
+/// Has the network of a client trapped if its triplets bear that out.
+pub(super) fn judge(around: Around<'_>, client: IpAddr, suspicion: Suspicion) {
+    let Some(marker) = around.marker else { return };
+    let keep = around.policy.settings.greylist.trap_time.as_millis();
+    marker.judge(Mark { key: trap_key(around.policy, client), keep, fact: String::new() }, suspicion);
+}
+
+/// The marks that count for a request: of a reply, and of its network.
+fn keys(policy: &Policy, request: &PolicyRequest<'_>, client: IpAddr) -> (Option<String>, Option<String>) {
+    let remembers = !policy.settings.greylist.remember_recipients.0.is_zero();
+    let reply = reply_key(&request.recipient, &request.sender).filter(|_| remembers);
+    (reply, policy.has_traps().then(|| trap_key(policy, client)))
+}
+
+/// All marks that the store may be asked about for a request.
+pub(super) fn asked(policy: &Policy, request: &PolicyRequest<'_>, client: IpAddr) -> Vec<String> {
+    let (reply, trapped) = keys(policy, request, client);
+    reply.into_iter().chain(trapped).collect()
+}
+
 /// What is remembered of a request that would have to wait. A reply passes even from a network that is trapped.
 pub(super) async fn marked(around: Around<'_>, request: &PolicyRequest<'_>, client: IpAddr) -> Marked {
     let (Some(marker), Some(book)) = (around.marker, around.trust) else { return Marked::Not };
-    let remembers = !around.policy.settings.greylist.remember_recipients.0.is_zero();
-    let reply = reply_key(&request.recipient, &request.sender).filter(|_| remembers);
-    let trapped = (around.policy.has_traps()).then(|| trap_key(around.policy, client));
+    let (reply, trapped) = keys(around.policy, request, client);
     let keys: Vec<String> = reply.iter().chain(&trapped).cloned().collect();
     let found = marker.marked(book, keys, around.deadline).await;
     let left =

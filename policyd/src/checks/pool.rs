@@ -34,6 +34,8 @@ pub enum KeyKind {
     Name,
     /// The network of the client's address.
     Network,
+    /// The network for a client whose confirmed name looks like a mail server's, else the whole address.
+    Smart,
 }
 
 /// What SPF says about a client and a sender's domain.
@@ -203,22 +205,43 @@ fn count(outcome: Arc<Outcome>, word: &'static str) -> Arc<Outcome> {
     outcome
 }
 
-/// The names by which a client may go in a greylist key, the best one first; the last one is its network.
+/// The names by which a client may go in a greylist key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// The best one first. The last one is the network, under which a triplet of another greylister, or of another `key`, is found.
+    pub all: Vec<String>,
+    /// True when the best one is the client's network or address, and no pool.
+    pub alone: bool,
+}
+
+/// The names by which a client may go, in the order of `kinds`.
 pub fn identities(
     kinds: &[KeyKind],
     request: &PolicyRequest<'_>,
     client: IpAddr,
     prefixes: (u8, u8),
     spf: Option<Spf>,
-) -> Vec<String> {
+) -> Names {
     let known = |kind: &KeyKind| match kind {
         KeyKind::Spf => spf_domain(request, spf?).map(|domain| format!("spf:{domain}")),
         KeyKind::Name => shared_domain(request).map(|domain| format!("name:{domain}")),
-        KeyKind::Network => None,
+        KeyKind::Network | KeyKind::Smart => None,
     };
-    let mut names: Vec<String> = kinds.iter().filter_map(known).collect();
-    names.push(mail::network_name(client, prefixes.0, prefixes.1));
-    names
+    let mut all: Vec<String> = kinds.iter().filter_map(known).collect();
+    let alone = all.is_empty();
+    if kinds.contains(&KeyKind::Smart) && !is_named_server(request) {
+        all.push(mail::network_name(client, 32, 128));
+    }
+    let network = mail::network_name(client, prefixes.0, prefixes.1);
+    if all.last() != Some(&network) {
+        all.push(network);
+    }
+    Names { all, alone }
+}
+
+/// True for a client with a confirmed name that does not look like that of a line.
+fn is_named_server(request: &PolicyRequest<'_>) -> bool {
+    request.client_name.as_deref().is_some_and(|name| !adaptive::looks_dynamic(name, request.client_address))
 }
 
 /// The sender's domain, when it authorises this client and not just anybody.
@@ -256,7 +279,7 @@ mod tests {
 
     async fn names(pools: &Pools, request: &PolicyRequest<'_>) -> Vec<String> {
         let spf = pools.spf(request, "mx.example.com", Instant::now() + Duration::from_secs(1)).await;
-        identities(&ALL, request, request.client_address.unwrap(), (24, 64), spf)
+        identities(&ALL, request, request.client_address.unwrap(), (24, 64), spf).all
     }
 
     fn pools(zone: &str) -> Pools {
@@ -297,12 +320,29 @@ mod tests {
         let pools = pools("example.org TXT \"v=spf1 ip4:192.0.2.0/24 -all\"\n");
         let request = request("192.0.2.1", "mx.example.net", "mx.example.net", "a@example.org");
         let spf = pools.spf(&request, "", Instant::now() + Duration::from_secs(1)).await;
-        let of = |kinds: &[KeyKind]| identities(kinds, &request, "192.0.2.1".parse().unwrap(), (24, 64), spf).join(" ");
+        let of =
+            |kinds: &[KeyKind]| identities(kinds, &request, "192.0.2.1".parse().unwrap(), (24, 64), spf).all.join(" ");
         assert_eq!(of(&[KeyKind::Network]), "192.0.2.0/24");
         assert_eq!(
             of(&[KeyKind::Name, KeyKind::Spf, KeyKind::Network]),
             "name:example.net spf:example.org 192.0.2.0/24"
         );
+    }
+
+    #[test]
+    fn a_smart_key_is_the_address_of_clients_that_are_no_named_servers() {
+        let kinds = [KeyKind::Name, KeyKind::Smart];
+        for (client, name, helo, names, alone) in [
+            ("192.0.2.1", "mx1.example.org", "x", "192.0.2.0/24", true),
+            ("192.0.2.1", "", "x", "192.0.2.1/32 192.0.2.0/24", true),
+            ("192.0.2.1", "192-0-2-1.dsl.example.net", "x", "192.0.2.1/32 192.0.2.0/24", true),
+            ("2001:db8::7", "", "x", "2001:db8::7/128 2001:db8::/64", true),
+            ("192.0.2.1", "mx1.example.org", "a.example.org", "name:example.org 192.0.2.0/24", false),
+        ] {
+            let request = request(client, name, helo, "a@example.org");
+            let found = identities(&kinds, &request, client.parse().unwrap(), (24, 64), None);
+            assert_eq!((found.all.join(" ").as_str(), found.alone), (names, alone), "{client} {name}");
+        }
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::exit::{self, fail};
@@ -14,12 +15,15 @@ use policyd::checks::pool::Pools;
 use policyd::classes::{Decider, Trace};
 use policyd::dnslist::asker::Asker;
 use policyd::dnslist::self_test;
+use policyd::lists::follow::in_force_now;
+use policyd::lists::records;
 use policyd::perimeter::Perimeter;
 use policyd::policy::Policy;
 use policyd::recipients::book::Book;
 use policyd::request::PolicyRequest;
 use policyd::store::book::TrustBook;
 use policyd::store::limits::queue::LimitQueue;
+use policyd::store::marker::Marker;
 use policyd::store::queue::GreylistQueue;
 use policyd::store::scratch::Scratch;
 use policyd::wire::{Framer, WireError};
@@ -51,12 +55,17 @@ pub(crate) async fn run(config: Option<PathBuf>, file: &Path, all_rules: bool) -
         Err(error) => return fail(PROGRAM, exit::UNAVAILABLE, error),
     };
     say(format_args!("store: {}", scratch.told()));
+    if let Err(error) = take_lists(&policy, &scratch).await {
+        return fail(PROGRAM, exit::UNAVAILABLE, error);
+    }
     let stop = CancellationToken::new();
     let queue = GreylistQueue::start(scratch.store(), &stop);
     let ready = tokio::time::timeout(START_TIME, async { queue.health().watch().wait_for(|up| *up).await.is_ok() });
     if !ready.await.unwrap_or(false) {
         return fail(PROGRAM, exit::UNAVAILABLE, "the copy of the store cannot be used");
     }
+    // Nobody cleans the copy: what is marked is looked for, and what is marked here stays in memory.
+    let (marker, _) = Marker::new(scratch.store(), queue.health(), &stop);
     let trust = TrustBook::start(scratch.store(), queue.health().clone(), &stop);
     // Without DNS the identities that need none decide, as in the daemon.
     let pools = Pools::new(policy.settings.dns.resolver().ok());
@@ -67,7 +76,7 @@ pub(crate) async fn run(config: Option<PathBuf>, file: &Path, all_rules: bool) -
     let (book, _unwritten) = Book::new(MOST_RECIPIENTS);
     book.is_loaded();
     let decider = Decider::new(queue).with(pools, trust).guarding(Perimeter::new(asker));
-    let decider = decider.limiting(limits).knowing(book);
+    let decider = decider.limiting(limits).knowing(book).remembering(marker);
     let decided = decide_all(&input, &policy, &decider, &scratch, all_rules).await;
     stop.cancel();
     decider.queue().ended().await;
@@ -125,6 +134,19 @@ async fn decide_all(
     }
 }
 
+/// Puts the lists of the store in force, and works out the domains in lists of clients.
+async fn take_lists(policy: &Policy, scratch: &Scratch) -> Result<(), StoreError> {
+    let (tables, wrong) = in_force_now(&scratch.lists().await?);
+    for mistake in wrong.iter() {
+        say(format_args!("notice: {mistake}"));
+    }
+    policy.lists.stored().store(Arc::new(tables));
+    if let Ok(resolver) = policy.settings.dns.resolver() {
+        records::look(&policy.lists, &resolver).await;
+    }
+    Ok(())
+}
+
 /// Takes over into the copy what this request will ask for.
 async fn fetch(
     policy: &Policy,
@@ -132,16 +154,19 @@ async fn fetch(
     scratch: &Scratch,
     request: &PolicyRequest<'_>,
 ) -> Result<(), StoreError> {
-    let (triplets, keys) = decider.asked(policy, request).await;
-    for triplet in &triplets {
+    let asked = decider.asked(policy, request).await;
+    for triplet in &asked.triplets {
         scratch.fetch(triplet).await?;
     }
-    for key in &keys {
+    for key in &asked.trust {
         scratch.fetch_trust(key).await?;
     }
     let now = decider.limits().map_or(0, LimitQueue::now);
     for bucket in limits::buckets(policy, request, now) {
         scratch.fetch_limit(&bucket).await?;
+    }
+    for key in &asked.marks {
+        scratch.fetch_mark(key).await?;
     }
     Ok(())
 }

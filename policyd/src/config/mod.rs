@@ -4,6 +4,7 @@
 //! Reading checks everything that can be checked without opening a socket, a list file or the store, and gives all mistakes at once.
 
 mod access;
+mod delays;
 mod greylist;
 mod limit;
 mod perimeter;
@@ -19,6 +20,7 @@ use common::record::LogSettings;
 use common::store::StoreSettings;
 
 pub use access::AccessSettings;
+pub use delays::{DelayRule, Recipients};
 pub use greylist::{GreylistAction, GreylistMode, GreylistSettings, TrustLevel};
 pub use limit::{Amount, LimitSettings, LimitsSettings, OverAction, Reply};
 pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSettings, shown};
@@ -189,6 +191,20 @@ mod tests {
             ("[policyd]\non_store_error = 'ok'", "octroi.toml:2: policyd.on_store_error: "),
             ("[greylist]\nmode = 'on'", "octroi.toml:2: greylist.mode: "),
             ("[greylist]\ndelay = '1d'\nretry_window = '1h'", "octroi.toml:3: greylist.retry_window: "),
+            ("[greylist]\nretry_window_known = '1d'", "octroi.toml:2: greylist.retry_window_known: "),
+            ("[greylist]\ndelays = [{ recipients = ['a..b'], delay = '1m' }]", "octroi.toml:2: greylist.delays: "),
+            ("[greylist]\ndelays = [{ recipients = [], delay = '1m' }]", "octroi.toml:2: greylist.delays: "),
+            ("[greylist]\ndelays = [{ recipients = ['x.test'], delay = '9d' }]", "octroi.toml:2: greylist.delays: "),
+            ("[greylist]\ntrap_never = 50", "octroi.toml:2: greylist.trap_never: "),
+            ("[greylist]\ntrap_never_percent = 0", "octroi.toml:2: greylist.trap_never_percent: "),
+            ("[greylist]\ntrust_never_percent = 101", "octroi.toml:2: greylist.trust_never_percent: "),
+            ("[greylist]\ntrap_never = 5\nnever_after = '1m'", "octroi.toml:3: greylist.never_after: "),
+            ("[greylist]\ntrap_never = 5\nnever_period = '4d'", "octroi.toml:3: greylist.never_period: "),
+            ("[greylist]\nkey = ['smart', 'network']", "octroi.toml:2: greylist.key: "),
+            (
+                "[greylist]\ntrust_after = 0\n[greylist.signs]\nnew_network = 1",
+                "octroi.toml:4: greylist.signs.new_network: ",
+            ),
             ("[greylist]\ndelay = '0s'", "octroi.toml:2: greylist.delay: "),
             ("[greylist]\nkeep_passed = '1s'", "octroi.toml:2: greylist.keep_passed: "),
             ("[greylist]\nipv4_prefix = 33", "octroi.toml:2: greylist.ipv4_prefix: "),
@@ -198,7 +214,7 @@ mod tests {
             ("[greylist]\nheader = 'no colon'", "octroi.toml:2: greylist.header: "),
             ("[greylist]\ntrust_after = -1", "octroi.toml:2: greylist.trust_after: "),
             ("[greylist]\nthreshold = 0", "octroi.toml:2: greylist.threshold: "),
-            ("[greylist]\nthreshold = 6", "octroi.toml:2: greylist.threshold: "),
+            ("[greylist]\nthreshold = 7", "octroi.toml:2: greylist.threshold: "),
             ("[greylist.signs]\nodd_helo = 'x'", "octroi.toml:2: greylist.signs.odd_helo: "),
             ("[greylist]\nkey = ['spf']", "octroi.toml:2: greylist.key: "),
             ("[greylist]\nkey = ['spf', 'spf', 'network']", "octroi.toml:2: greylist.key: "),

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use common::config::Mistakes;
 use common::store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +112,7 @@ impl Follower {
     /// Puts in force what has not expired.
     fn publish(&mut self) {
         let now = now();
-        let (tables, wrong) = Tables::from_entries(self.entries.iter().filter(|entry| in_force(entry, now)));
+        let (tables, wrong) = in_force_now(&self.entries);
         for mistake in wrong.iter() {
             tracing::error!(mistake = mistake.to_string(), "an entry of the lists in the store is left out");
         }
@@ -148,6 +149,12 @@ impl Follower {
             self.told = error;
         }
     }
+}
+
+/// The lists of those entries that have not expired; wrong ones are left out and told.
+pub fn in_force_now(entries: &[Entry]) -> (Tables, Mistakes) {
+    let now = now();
+    Tables::from_entries(entries.iter().filter(|entry| in_force(entry, now)))
 }
 
 fn in_force(entry: &Entry, now: i64) -> bool {

@@ -164,6 +164,15 @@ impl Now<'_> {
         lists.into_iter().find_map(|list| list.find(address).map(Found::from))
     }
 
+    /// The delay for a recipient, in milliseconds, if it has one of its own.
+    pub fn delay(&self, recipient: &str) -> Option<i64> {
+        if recipient.is_empty() {
+            return None;
+        }
+        let named = |lists: &[AddressTable; 2]| lists.iter().any(|list| list.find(recipient).is_some());
+        self.files.delays.iter().find(|(lists, _)| named(lists)).map(|(_, delay)| *delay)
+    }
+
     /// True when nothing is in a list.
     pub fn has_none(&self, list: fn(&Tables) -> &AddressTable) -> bool {
         self.tables().into_iter().map(list).all(AddressTable::is_empty)

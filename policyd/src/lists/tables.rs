@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use common::config::{Mistake, Mistakes};
 use common::lookup::{AddressTable, ClientTable, ListFile};
 
-use crate::config::Settings;
+use crate::config::{DelayRule, Settings};
 use crate::store::acl::{Entry, List};
 
 /// The lists of one source.
@@ -33,6 +33,8 @@ pub struct Tables {
     pub own_networks: ClientTable,
     /// Recipients that nobody should write to; files only.
     pub traps: AddressTable,
+    /// Other delays, in milliseconds, each for the recipients of two lists: files, and entries of the configuration.
+    pub delays: Vec<([AddressTable; 2], i64)>,
     /// What the files looked like before they were read.
     stamps: Vec<Stamp>,
 }
@@ -53,6 +55,7 @@ impl Tables {
             optout: taken(AddressTable::load_recipients(&greylist.optout), &mut mistakes),
             own_networks: taken(ClientTable::load(&greylist.own_networks), &mut mistakes),
             traps: taken(AddressTable::load(&greylist.traps), &mut mistakes),
+            delays: greylist.delays.iter().map(|rule| delay(rule, &mut mistakes)).collect(),
         };
         mistakes.into_result(tables)
     }
@@ -130,6 +133,13 @@ impl Tables {
 /// What a match in the store names as its place.
 fn origin(list: List) -> String {
     format!("store:{}", list.word())
+}
+
+fn delay(rule: &DelayRule, mistakes: &mut Mistakes) -> ([AddressTable; 2], i64) {
+    let files: Vec<ListFile> = rule.files().cloned().collect();
+    let (entries, wrong) = AddressTable::from_entries("greylist.delays", rule.entries());
+    mistakes.extend(wrong);
+    ([taken(AddressTable::load(&files), mistakes), entries], rule.delay.as_millis())
 }
 
 fn taken<T: Default>(loaded: Result<T, Mistakes>, mistakes: &mut Mistakes) -> T {

@@ -3,7 +3,8 @@
 //!
 //! While the store answers, it saves the question about a triplet that has passed, for [`CONFIRMED`] at a time: what another host or
 //! an administrator deletes is noticed after that. While the store does not answer, it decides alone, and what it decides is
-//! given back to be written down. The key holds the greylist times: after a reload that changes them nothing is remembered.
+//! given back to be written down. The key holds the delay and the life of what has passed: after a reload that changes them nothing is
+//! remembered.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
@@ -109,7 +110,7 @@ impl Default for Cache {
 impl Cache {
     /// The key of a triplet.
     pub fn key(&self, triplet: &Triplet, times: Times) -> Key {
-        Key(self.hasher.hash_one((triplet, times)))
+        Key(self.hasher.hash_one((triplet, times.delay, times.keep_passed)))
     }
 
     /// This moment.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! What is known of a triplet under another name of the same client is carried over to the name it goes by now: its network when it was
-//! asked about without DNS, or by a version or another greylister that knew networks only.
+//! asked about without DNS, or by a version or another greylister that knew networks only; or the sum that another greylister kept of it.
 //!
 //! Two steps: most triplets have no other name, which one statement finds out for many of them without a lock; what is found is written
 //! row by row, so that two hosts cannot wait for each other.
@@ -24,15 +24,17 @@ pub struct Older {
 
 type Row = (String, String, String, i64, i64, i64, i64);
 
-/// $1 $2 $3 triplets asked about, $4 another client of each, $5 now or null. A row that has passed counts before one that waits.
+/// $1 $2 $3 triplets asked about, $4 $5 $6 another name of each, $7 now or null. A row that has passed counts before one that waits.
 const FIND_POSTGRES: &str = "with clock as materialized ( \
-        select coalesce($5::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint) as now \
+        select coalesce($7::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint) as now \
     ) \
     select distinct on (a.client, a.sender, a.recipient) \
         a.client, a.sender, a.recipient, o.first_seen, o.tries, o.passes, o.expires \
-    from clock cross join unnest($1::text[], $2::text[], $3::text[], $4::text[]) as a (client, sender, recipient, other) \
+    from clock cross join unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) \
+        as a (client, sender, recipient, other_client, other_sender, other_recipient) \
     cross join lateral ( \
-        select * from greylist as g where g.client = a.other and g.sender = a.sender and g.recipient = a.recipient \
+        select * from greylist as g \
+        where g.client = a.other_client and g.sender = a.other_sender and g.recipient = a.other_recipient \
             and g.expires > clock.now offset 0 \
     ) as o \
     order by a.client, a.sender, a.recipient, o.passes > 0 desc, o.first_seen";
@@ -49,18 +51,21 @@ const CARRY: &str = "update greylist set first_seen = $4, tries = $5, passes = $
 /// What is known of these triplets under other names of their clients. `now` replaces the clock of the database.
 pub async fn find(
     connection: &mut Connection,
-    asked: &[(Triplet, Vec<String>)],
+    asked: &[(Triplet, Vec<Triplet>)],
     now: Option<i64>,
 ) -> Result<Vec<Older>, StoreError> {
     let pairs = || asked.iter().flat_map(|(triplet, others)| others.iter().map(move |other| (triplet, other)));
     let rows = match connection {
         Connection::Postgres(connection) => {
             let column = |part: fn(&Triplet) -> &str| pairs().map(|(triplet, _)| part(triplet)).collect::<Vec<_>>();
+            let other = |part: fn(&Triplet) -> &str| pairs().map(|(_, other)| part(other)).collect::<Vec<_>>();
             sqlx::query_as(FIND_POSTGRES)
                 .bind(column(|triplet| &triplet.client))
                 .bind(column(|triplet| &triplet.sender))
                 .bind(column(|triplet| &triplet.recipient))
-                .bind(pairs().map(|(_, other)| other.as_str()).collect::<Vec<_>>())
+                .bind(other(|triplet| &triplet.client))
+                .bind(other(|triplet| &triplet.sender))
+                .bind(other(|triplet| &triplet.recipient))
                 .bind(now)
                 .fetch_all(&mut **connection)
                 .await?
@@ -79,7 +84,7 @@ pub async fn find(
 
 async fn find_sqlite(
     connection: &mut SqliteConnection,
-    asked: &[(Triplet, Vec<String>)],
+    asked: &[(Triplet, Vec<Triplet>)],
     now: Option<i64>,
 ) -> Result<Vec<Row>, sqlx::Error> {
     let mut rows = Vec::new();
@@ -87,9 +92,9 @@ async fn find_sqlite(
         let mut best: Option<(i64, i64, i64, i64)> = None;
         for other in others {
             let found: Option<(i64, i64, i64, i64)> = sqlx::query_as(FIND_SQLITE)
-                .bind(other)
-                .bind(&triplet.sender)
-                .bind(&triplet.recipient)
+                .bind(&other.client)
+                .bind(&other.sender)
+                .bind(&other.recipient)
                 .bind(now)
                 .fetch_optional(&mut *connection)
                 .await?;

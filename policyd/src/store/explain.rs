@@ -123,7 +123,7 @@ impl Writer {
 macro_rules! columns {
     () => {
         "id, at, host, verdict, reason, state, client, client_name, helo, sender, recipient, instance, \
-        key_client, key_sender, key_recipient, system, left_ms, waited_ms, trace, expires"
+        key_client, key_sender, key_recipient, system, left_ms, waited_ms, trace, expires, delay_ms"
     };
 }
 
@@ -132,13 +132,13 @@ const WRITE_POSTGRES: &str = concat!(
     columns!(),
     ") select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], \
     $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::bigint[], \
-    $18::bigint[], $19::text[], $20::bigint[]) on conflict do nothing"
+    $18::bigint[], $19::text[], $20::bigint[], $21::bigint[]) on conflict do nothing"
 );
 
 const WRITE_SQLITE: &str = concat!(
     "insert into explain (",
     columns!(),
-    ") values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) on conflict do nothing"
+    ") values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) on conflict do nothing"
 );
 
 async fn write(connection: &mut Connection, decisions: &[Explained]) -> Result<(), StoreError> {
@@ -168,6 +168,7 @@ async fn write(connection: &mut Connection, decisions: &[Explained]) -> Result<(
                 .bind(maybe(|one| one.waited))
                 .bind(text(|one| &one.trace))
                 .bind(number(|one| one.expires))
+                .bind(maybe(|one| one.delay))
                 .execute(&mut **connection)
                 .await?;
         }
@@ -194,7 +195,8 @@ async fn write(connection: &mut Connection, decisions: &[Explained]) -> Result<(
                     .bind(one.left)
                     .bind(one.waited)
                     .bind(&one.trace)
-                    .bind(one.expires);
+                    .bind(one.expires)
+                    .bind(one.delay);
                 query.execute(&mut *transaction).await?;
             }
             transaction.commit().await?;
@@ -244,6 +246,7 @@ struct Row {
     waited_ms: Option<i64>,
     trace: String,
     expires: i64,
+    delay_ms: Option<i64>,
 }
 
 impl From<Row> for Explained {
@@ -267,6 +270,7 @@ impl From<Row> for Explained {
             waited: row.waited_ms,
             trace: row.trace,
             expires: row.expires,
+            delay: row.delay_ms,
         }
     }
 }

@@ -19,6 +19,7 @@ use super::batches::{self, CLEAN_BATCH, Rows};
 use super::book::TrustBook;
 use super::health::Health;
 use super::marks::{self, Mark};
+use super::never::{self, Never};
 use super::{Connection, timely};
 
 /// Marks that may wait to be written.
@@ -35,10 +36,31 @@ struct Seen {
     until: Option<Instant>,
 }
 
+/// On what condition a network is marked: more than `most` of the triplets of `client` never came again, and these are at least `percent`
+/// of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspicion {
+    /// The client as its triplets name it.
+    pub client: String,
+    /// Triplets that may be so.
+    pub most: i64,
+    /// Share of all its triplets, in percent.
+    pub percent: u8,
+    /// When a triplet counts.
+    pub never: Never,
+}
+
+/// What is to be written: a mark, or one whose condition is looked at first.
+#[derive(Debug)]
+enum Order {
+    Make(Mark),
+    Judge(Mark, Suspicion),
+}
+
 /// Makes marks and looks for them.
 #[derive(Debug)]
 pub struct Marker {
-    entrance: mpsc::Sender<Mark>,
+    entrance: mpsc::Sender<Order>,
     any: Arc<AtomicBool>,
     hasher: RandomState,
     known: Mutex<[HashMap<u64, Seen>; 2]>,
@@ -67,7 +89,20 @@ impl Marker {
         }
         let keep = Duration::from_millis(u64::try_from(mark.keep).unwrap_or_default());
         self.remember(&mark.key, Seen { at: now, until: now.checked_add(keep) });
-        if self.entrance.try_send(mark).is_err() {
+        if self.entrance.try_send(Order::Make(mark)).is_err() {
+            dropped(1);
+        }
+    }
+
+    /// Has a mark made if the store bears the suspicion out; each key is judged at most once a minute. Nobody waits for it, and what is
+    /// found shows when the key is next looked up.
+    pub fn judge(&self, mark: Mark, suspicion: Suspicion) {
+        let (now, judged) = (Instant::now(), format!("judged {}", mark.key));
+        if self.seen(&judged, now).is_some() {
+            return;
+        }
+        self.remember(&judged, Seen { at: now, until: None });
+        if self.entrance.try_send(Order::Judge(mark, suspicion)).is_err() {
             dropped(1);
         }
     }
@@ -131,6 +166,31 @@ fn dropped(marks: usize) {
     metrics::counter!("octroi_policyd_marks_dropped_total").increment(marks as u64);
 }
 
+/// The marks to be made: those whose suspicion holds tell why.
+async fn judged(connection: &mut Connection, orders: Vec<Order>) -> Result<Vec<Mark>, StoreError> {
+    let mut marks = Vec::with_capacity(orders.len());
+    for order in orders {
+        match order {
+            Order::Make(mark) => marks.push(mark),
+            Order::Judge(mark, Suspicion { client, most, percent, never }) => {
+                let share = never::share(connection, &client, never, None).await?;
+                if share.never > most && share.reaches(percent) {
+                    metrics::counter!("octroi_policyd_networks_trapped_total").increment(1);
+                    tracing::info!(
+                        key = mark.key,
+                        never = share.never,
+                        of = share.all,
+                        "trapped: it never comes again"
+                    );
+                    let fact = format!("{} of {} triplets never came again", share.never, share.all);
+                    marks.push(Mark { fact, ..mark });
+                }
+            }
+        }
+    }
+    Ok(marks)
+}
+
 struct Writer {
     store: Store,
     health: Arc<Health>,
@@ -138,16 +198,24 @@ struct Writer {
 }
 
 impl Rows for Writer {
-    type Row = Mark;
+    type Row = Order;
 
-    async fn write(&mut self, batch: Vec<Mark>) {
+    async fn write(&mut self, batch: Vec<Order>) {
         let number = batch.len();
         if number == 0 {
             return;
         }
-        let written = timely(async { marks::write(&mut self.connect().await?, batch).await });
+        let written = timely(async {
+            let mut connection = self.connect().await?;
+            let marks = judged(&mut connection, batch).await?;
+            match marks.is_empty() {
+                true => Ok(false),
+                false => marks::write(&mut connection, marks).await.map(|()| true),
+            }
+        });
         match written.await {
-            Ok(()) => self.any.store(true, Ordering::Relaxed),
+            Ok(true) => self.any.store(true, Ordering::Relaxed),
+            Ok(false) => {}
             Err(error) => {
                 tracing::debug!(%error, marks = number, "marks are lost");
                 dropped(number);
@@ -177,7 +245,7 @@ impl Rows for Writer {
 }
 
 impl Writer {
-    async fn run(self, waiting: mpsc::Receiver<Mark>, stop: CancellationToken) {
+    async fn run(self, waiting: mpsc::Receiver<Order>, stop: CancellationToken) {
         let mut up = self.health.watch();
         tokio::select! {
             // The sender lives as long as `self`.

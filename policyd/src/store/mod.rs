@@ -19,6 +19,7 @@ pub mod journal;
 pub mod limits;
 pub mod marker;
 pub mod marks;
+pub mod never;
 pub mod present;
 pub mod queue;
 pub mod recipients;

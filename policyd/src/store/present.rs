@@ -43,6 +43,11 @@ impl Present {
         self.keys().as_ref().is_some_and(|keys| !keys.contains(&self.hasher.hash_one(key)))
     }
 
+    /// True when the store had something for this key at the last look.
+    pub fn has(&self, key: &str) -> bool {
+        self.keys().as_ref().is_some_and(|keys| keys.contains(&self.hasher.hash_one(key)))
+    }
+
     /// A pass of this key is on its way to the store.
     pub fn add(&self, key: &str) {
         if let Some(keys) = self.keys().as_mut() {

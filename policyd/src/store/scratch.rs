@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::store::{Store, StoreError, StoreSettings};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
+use super::acl::{self, Entry};
 use super::{Connection, greylist};
 use crate::triplet::Triplet;
 
@@ -39,6 +40,9 @@ const COPY_OVERRIDE: &str = "insert into limit_override (bucket, number, period,
 type Level = (i64, i64, i64);
 /// Number, period, burst, unlimited, until, extra, until when.
 type Set = (Option<i64>, Option<i64>, Option<i64>, bool, Option<i64>, i64, Option<i64>);
+const READ_MARK: &str = "select fact, expires from marks where key = $1";
+
+const COPY_MARK: &str = "insert into marks (key, fact, expires) values ($1, $2, $3) on conflict do nothing";
 
 /// The copy, and the original if it can be read.
 #[derive(Debug)]
@@ -145,6 +149,26 @@ impl Scratch {
             copy.bind(until).bind(extra).bind(extra_until).execute(pool).await?;
         }
         Ok(())
+    }
+
+    /// Takes over a mark, unless the copy has it already.
+    pub async fn fetch_mark(&self, key: &str) -> Result<(), StoreError> {
+        let row: Option<(String, i64)> = match &self.original {
+            None => None,
+            Some(Store::Postgres(pool)) => sqlx::query_as(READ_MARK).bind(key).fetch_optional(pool).await?,
+            Some(Store::Sqlite(pool)) => sqlx::query_as(READ_MARK).bind(key).fetch_optional(pool).await?,
+        };
+        let (Some((fact, expires)), Store::Sqlite(pool)) = (row, &self.copy) else { return Ok(()) };
+        sqlx::query(COPY_MARK).bind(key).bind(fact).bind(expires).execute(pool).await?;
+        Ok(())
+    }
+
+    /// The entries of the lists in the original.
+    pub async fn lists(&self) -> Result<Vec<Entry>, StoreError> {
+        match &self.original {
+            None => Ok(Vec::new()),
+            Some(store) => acl::all(&mut Connection::acquire(store).await?).await,
+        }
     }
 
     async fn read(&self, triplet: &Triplet) -> Result<Option<(i64, i64, i64, i64, i64)>, StoreError> {

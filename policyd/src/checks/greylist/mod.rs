@@ -15,6 +15,7 @@ mod suspect;
 use std::net::IpAddr;
 
 use common::spf::SpfResult;
+use common::units::Period;
 use tokio::time::Instant;
 
 use self::answers::{finding, waits};
@@ -28,7 +29,7 @@ use crate::around::Around;
 use crate::config::GreylistMode;
 use crate::course::{Answer, Course, GreylistOrder};
 use crate::request::PolicyRequest;
-use crate::store::greylist::{Sighting, Times};
+use crate::store::greylist::Sighting;
 use crate::store::queue::QueueError;
 use crate::triplet::Triplet;
 use crate::verdict::{Finding, Reason};
@@ -38,26 +39,28 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut
     if course.greylist == GreylistOrder::Skip {
         return Ok(Answer::Nothing);
     }
-    let forced = matches!(course.greylist, GreylistOrder::Force { .. });
-    let (client, signs) = match question(around.policy, request) {
-        Question::Decided(finding) if forced && finding.reason == Reason::Unsuspicious => {
-            let Some(client) = request.client_address else { return Ok(finding.into()) };
-            (client, Signs::default())
-        }
+    let forced = forced(course);
+    let (client, signs) = match question(around.policy, request, forced.is_some(), course.score) {
         Question::None => return Ok(Answer::Nothing),
         Question::Decided(finding) => return Ok(unless_trapped(around, request, course, finding).await.into()),
         Question::Trap(client, entry) => return Ok(trap(around, request, course, client, entry).await.into()),
         Question::Suspect(client, signs) => (client, signs),
     };
     let lookups = pool::part(around.deadline);
+    let signs = suspect::signs_of_network(around, request, client, signs);
+    let settings = &around.policy.settings.greylist;
+    let goes = |most: u32| settings.mode == GreylistMode::Adaptive && most < settings.threshold && forced.is_none();
+    if goes(signs.score().saturating_add(settings.signs.most_of_spf())) {
+        return Ok(unless_trapped(around, request, course, unsuspicious(signs)).await.into());
+    }
     let spf = ask_spf(around, request, course, signs, lookups).await;
     let signs = spf.map_or(signs, |spf| signs_with(around, signs, spf));
-    let settings = &around.policy.settings.greylist;
-    if settings.mode == GreylistMode::Adaptive && signs.score() < settings.threshold && !forced {
+    if goes(signs.score()) {
         return Ok(unless_trapped(around, request, course, unsuspicious(signs)).await.into());
     }
     let suspect = Suspect::new(around.policy, request, client, spf);
-    if let Plea::Excused(excuse) = suspect.plea(around, client, lookups).await {
+    let plea = suspect.plea(around, client, lookups).await;
+    if let Plea::Excused(excuse) = plea {
         return Ok(excuse.into());
     }
     match marks::marked(around, request, client).await {
@@ -65,23 +68,34 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut
         Marked::Trapped(left) => return Ok(waits(around, course, left, Reason::Trapped).into()),
         Marked::Not => {}
     }
+    let times = suspect.times(around, request, forced.as_ref());
+    let stranger = matches!(plea, Plea::Stranger);
     if suspect.is_one_too_many(around).await {
-        return Ok(waits(around, course, around.policy.times.delay, Reason::TooManyPending).into());
+        suspect.judge(around, client, stranger);
+        return Ok(waits(around, course, times.delay, Reason::TooManyPending).into());
     }
-    let sighting = suspect.sighting(around, times(around, course)).await?;
+    let sighting = suspect.sighting(around, times).await?;
     suspect.count(around, sighting);
-    if let (Sighting::PassedNow { .. }, Some(trust)) = (sighting, around.trust) {
-        trust.passed(suspect.trust_keys.clone(), around.policy.times.keep_passed);
+    match sighting {
+        Sighting::New { .. } => suspect.judge(around, client, stranger),
+        Sighting::PassedNow { .. } => suspect.earn_trust(around),
+        Sighting::Early { .. } | Sighting::Passed => {}
     }
-    let found = finding(around, course, sighting).because(suspect.fact(signs));
-    Ok(suspect.explained(found, sighting).into())
+    let found = finding(around, course, sighting).because(suspect.fact(signs, forced.as_ref()));
+    Ok(suspect.explained(found, sighting, times.delay).into())
 }
 
-/// The times of this request: a delay that was ordered takes the place of the configured one.
-fn times(around: Around<'_>, course: &Course) -> Times {
+/// A check before this one wants the request greylisted, whatever speaks against the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Forced {
+    delay: Option<Period>,
+    why: String,
+}
+
+fn forced(course: &Course) -> Option<Forced> {
     match &course.greylist {
-        GreylistOrder::Force { delay: Some(delay), .. } => Times { delay: delay.as_millis(), ..around.policy.times },
-        _ => around.policy.times,
+        GreylistOrder::Force { delay, why } => Some(Forced { delay: *delay, why: why.clone() }),
+        GreylistOrder::AsConfigured | GreylistOrder::Skip => None,
     }
 }
 
@@ -129,13 +143,25 @@ async fn trap(
     waits(around, course, left, Reason::Trap).because(entry)
 }
 
-/// All that the store may be asked about for a request: its triplet under the names of its client, and the keys of trust.
-pub async fn asked(around: Around<'_>, request: &PolicyRequest<'_>) -> (Vec<Triplet>, Vec<String>) {
-    let Question::Suspect(client, signs) = question(around.policy, request) else { return Default::default() };
+/// All that the store may be asked about for a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Its triplet, under all names.
+    pub triplets: Vec<Triplet>,
+    /// The keys of trust.
+    pub trust: Vec<String>,
+    /// The keys of marks.
+    pub marks: Vec<String>,
+}
+
+/// What the store may be asked about for a request; nothing is decided.
+pub async fn asked(around: Around<'_>, request: &PolicyRequest<'_>) -> Asked {
+    let Question::Suspect(client, signs) = question(around.policy, request, true, 0) else { return Asked::default() };
     let spf = ask_spf(around, request, &mut Course::default(), signs, pool::part(around.deadline)).await;
-    let Suspect { triplet, others, trust_keys } = Suspect::new(around.policy, request, client, spf);
-    let other = others.into_iter().map(|client| triplet.from_client(client));
-    (other.chain([triplet.clone()]).collect(), trust_keys)
+    let suspect = Suspect::new(around.policy, request, client, spf);
+    let trust = suspect.given_keys();
+    let triplets = suspect.others.into_iter().chain([suspect.triplet]).collect();
+    Asked { triplets, trust, marks: marks::asked(around.policy, request, client) }
 }
 
 /// SPF, when it makes the key or can tip the scale.

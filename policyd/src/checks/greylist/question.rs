@@ -26,8 +26,9 @@ pub enum Question {
     Suspect(IpAddr, Signs),
 }
 
-/// What is to be asked, from the request alone.
-pub fn question(policy: &Policy, request: &PolicyRequest<'_>) -> Question {
+/// What is to be asked, from the request alone; `forced` when a check before wants it greylisted whatever speaks against the client,
+/// `score` what checks before have found against it.
+pub fn question(policy: &Policy, request: &PolicyRequest<'_>, forced: bool, score: i32) -> Question {
     let settings = &policy.settings.greylist;
     let at_data = waits_for_data(&request.sender);
     match request.state {
@@ -55,11 +56,11 @@ pub fn question(policy: &Policy, request: &PolicyRequest<'_>) -> Question {
         return Question::Decided(exempt);
     }
     let signs = match settings.mode {
-        GreylistMode::Adaptive => adaptive::signs(request, &settings.signs),
+        GreylistMode::Adaptive => adaptive::signs(request, &settings.signs).with_score(score, &settings.signs),
         _ => Signs::default(),
     };
-    let most = signs.score().saturating_add(settings.signs.most_of_spf());
-    if settings.mode == GreylistMode::Adaptive && most < settings.threshold {
+    let most = signs.score().saturating_add(settings.signs.most_of_lookups());
+    if settings.mode == GreylistMode::Adaptive && most < settings.threshold && !forced {
         return Question::Decided(unsuspicious(signs));
     }
     Question::Suspect(client, signs)
@@ -111,14 +112,14 @@ mod tests {
     }
 
     fn reason(mode: GreylistMode, request: &PolicyRequest<'_>) -> Option<Reason> {
-        match question(&policy(mode), request) {
+        match question(&policy(mode), request, false, 0) {
             Question::Decided(finding) => Some(finding.reason),
             Question::None | Question::Suspect(..) | Question::Trap(..) => None,
         }
     }
 
     fn asks(mode: GreylistMode, request: &PolicyRequest<'_>) -> bool {
-        matches!(question(&policy(mode), request), Question::Suspect(..))
+        matches!(question(&policy(mode), request, false, 0), Question::Suspect(..))
     }
 
     #[test]
@@ -126,7 +127,7 @@ mod tests {
         use ProtocolState::{Connect, Data, EndOfMessage, Mail, Rcpt};
         let strict = GreylistMode::Strict;
         for state in [Connect, Mail, Data, EndOfMessage] {
-            assert_eq!(question(&policy(strict), &request(state, "a@example.net")), Question::None);
+            assert_eq!(question(&policy(strict), &request(state, "a@example.net"), false, 0), Question::None);
         }
         assert!(asks(strict, &request(Rcpt, "a@example.net")));
         for sender in ["", "postmaster@example.net", "Postmaster"] {
@@ -149,11 +150,20 @@ mod tests {
     #[test]
     fn adaptive_mode_asks_only_about_the_suspicious() {
         let mut rcpt = request(ProtocolState::Rcpt, "a@example.net");
-        let Question::Suspect(_, signs) = question(&policy(GreylistMode::Adaptive), &rcpt) else { panic!("not asked") };
+        let Question::Suspect(_, signs) = question(&policy(GreylistMode::Adaptive), &rcpt, false, 0) else {
+            panic!("not asked")
+        };
         assert_eq!(signs.words(), "no_confirmed_name,odd_helo");
         (rcpt.client_name, rcpt.helo_name) = (Some("mx.example.net".into()), "mx.example.net".into());
         assert_eq!(reason(GreylistMode::Adaptive, &rcpt), Some(Reason::Unsuspicious));
         assert!(asks(GreylistMode::Strict, &rcpt) && asks(GreylistMode::Learn, &rcpt));
+        assert!(matches!(question(&policy(GreylistMode::Adaptive), &rcpt, true, 0), Question::Suspect(..)), "forced");
+        assert!(
+            matches!(question(&policy(GreylistMode::Adaptive), &rcpt, false, 1), Question::Suspect(..)),
+            "SPF tips"
+        );
+        let off = question(&policy(GreylistMode::Off), &rcpt, true, 0);
+        assert!(matches!(off, Question::Decided(finding) if finding.reason == Reason::GreylistOff));
     }
 
     #[test]
@@ -163,9 +173,12 @@ mod tests {
         let policy = Policy::load(settings).unwrap();
         let mut rcpt = request(ProtocolState::Rcpt, "a@example.net");
         rcpt.client_name = Some("mx.example.net".into());
-        assert!(matches!(question(&policy, &rcpt), Question::Suspect(..)), "odd HELO weighs 1, SPF may add 1");
+        assert!(
+            matches!(question(&policy, &rcpt, false, 0), Question::Suspect(..)),
+            "odd HELO weighs 1, SPF may add 1"
+        );
         rcpt.helo_name = "mx.example.net".into();
-        assert!(matches!(question(&policy, &rcpt), Question::Decided(_)), "SPF alone cannot");
+        assert!(matches!(question(&policy, &rcpt, false, 0), Question::Decided(_)), "SPF alone cannot");
     }
 
     #[test]
@@ -220,14 +233,14 @@ mod tests {
             recipient: recipient.into(),
             ..request(ProtocolState::Rcpt, sender)
         };
-        let own = question(&policy, &rcpt("192.0.2.1", "a@example.net", "old@example.org"));
+        let own = question(&policy, &rcpt("192.0.2.1", "a@example.net", "old@example.org"), false, 0);
         assert!(matches!(own, Question::Decided(finding) if finding.reason == Reason::OwnNetwork));
-        let trap = question(&policy, &rcpt("192.0.2.99", "a@example.net", "Old@example.org"));
+        let trap = question(&policy, &rcpt("192.0.2.99", "a@example.net", "Old@example.org"), false, 0);
         let Question::Trap(client, fact) = trap else { panic!("{trap:?}") };
         assert!(client.to_string() == "192.0.2.99" && fact.starts_with("old@example.org ("), "{fact}");
-        let bounce = question(&policy, &rcpt("192.0.2.99", "", "old@example.org"));
+        let bounce = question(&policy, &rcpt("192.0.2.99", "", "old@example.org"), false, 0);
         assert!(matches!(bounce, Question::Decided(finding) if finding.reason == Reason::WaitsForData));
         let at_data = PolicyRequest { state: ProtocolState::Data, ..rcpt("192.0.2.99", "", "old@example.org") };
-        assert!(matches!(question(&policy, &at_data), Question::Suspect(..)));
+        assert!(matches!(question(&policy, &at_data, false, 0), Question::Suspect(..)));
     }
 }

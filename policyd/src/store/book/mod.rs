@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::worker::{Job, Worker};
 use super::health::Health;
+use super::never::Never;
 use super::present::Present;
 use crate::triplet::Triplet;
 
@@ -33,6 +34,17 @@ const KEPT: (Duration, Duration) = (Duration::from_secs(600), Duration::from_sec
 const SHARE: f64 = 0.25;
 /// After a question that got no answer in time none is asked for so long.
 const QUIET: Duration = Duration::from_secs(2);
+
+/// A pass counts only while at most `percent` of the triplets of a client never came again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// The client as its triplets name it.
+    pub client: String,
+    /// At most so many percent.
+    pub percent: u8,
+    /// When a triplet counts.
+    pub never: Never,
+}
 
 /// The way to trust and to other names.
 #[derive(Debug)]
@@ -79,7 +91,7 @@ impl TrustBook {
         }
         let found = keys.iter().find_map(|key| standings.iter().find(|s| s.key == *key && s.passes >= after))?;
         if found.due {
-            self.send(Job::Count { keys: vec![found.key.clone()], keep });
+            self.send(Job::Count { keys: vec![found.key.clone()], keep, condition: None });
         }
         Some(found.key.clone())
     }
@@ -91,25 +103,37 @@ impl TrustBook {
             .all(|key| self.remembered(key, after, now).map_or_else(|| self.present.lacks(key), |trusted| !trusted))
     }
 
-    /// A triplet of these keys has passed for the first time. Nobody waits for it.
-    pub fn passed(&self, mut keys: Vec<String>, keep: i64) {
+    /// True when one of `keys` has passed before, on any host; known without a question, and of other hosts' passes within a minute.
+    pub fn has_passed(&self, keys: &[String]) -> bool {
+        keys.iter().any(|key| self.present.has(key))
+    }
+
+    /// True when it is certain that none of `keys`, of which there must be one, has ever passed.
+    pub fn never_passed(&self, keys: &[String]) -> bool {
+        !keys.is_empty() && keys.iter().all(|key| self.present.lacks(key))
+    }
+
+    /// A triplet of these keys has passed for the first time; it earns them a pass on this condition, if any. Nobody waits for it.
+    pub fn passed(&self, mut keys: Vec<String>, keep: i64, condition: Option<Condition>) {
         keys.sort();
         keys.dedup();
         let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         for key in &keys {
-            self.present.add(key);
+            if condition.is_none() {
+                self.present.add(key);
+            }
             let hash = self.hasher.hash_one(key);
             for keys in known.iter_mut() {
                 keys.remove(&hash);
             }
         }
         drop(known);
-        self.send(Job::Count { keys, keep });
+        self.send(Job::Count { keys, keep, condition });
     }
 
     /// Carries over what is known of a new triplet under other names of its client. True when it is not new after all, and the store
     /// should be asked again.
-    pub async fn carried(&self, triplet: &Triplet, others: &[String], deadline: Instant) -> bool {
+    pub async fn carried(&self, triplet: &Triplet, others: &[Triplet], deadline: Instant) -> bool {
         let job = |reply| Job::Carry { triplet: triplet.clone(), others: others.to_vec(), reply };
         self.ask(job, deadline).await.unwrap_or(false)
     }

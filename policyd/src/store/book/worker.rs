@@ -10,10 +10,11 @@ use common::store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::Condition;
 use crate::store::health::Health;
 use crate::store::present::{Present, Progress, REFRESH};
 use crate::store::trust::{self, Standing};
-use crate::store::{Connection, carry, marks, timely};
+use crate::store::{Connection, carry, marks, never, timely};
 use crate::triplet::Triplet;
 
 /// Jobs in one batch.
@@ -26,8 +27,8 @@ const POOL_TO_KEEP_FROM: u32 = 4;
 /// What is asked or told.
 pub(super) enum Job {
     Trust { keys: Vec<String>, reply: oneshot::Sender<Vec<Standing>> },
-    Count { keys: Vec<String>, keep: i64 },
-    Carry { triplet: Triplet, others: Vec<String>, reply: oneshot::Sender<bool> },
+    Count { keys: Vec<String>, keep: i64, condition: Option<Condition> },
+    Carry { triplet: Triplet, others: Vec<Triplet>, reply: oneshot::Sender<bool> },
     Known { triplet: Triplet, reply: oneshot::Sender<bool> },
     Marks { keys: Vec<String>, reply: oneshot::Sender<Left> },
 }
@@ -129,7 +130,7 @@ async fn work(connection: &mut Connection, batch: Vec<Job>) -> Result<(), StoreE
     for job in batch {
         match job {
             Job::Trust { keys, reply } => reads.push((keys, reply)),
-            Job::Count { keys, keep } => counts.push((keep, keys)),
+            Job::Count { keys, keep, condition } => counts.push((keep, keys, condition)),
             Job::Carry { triplet, others, reply } => carries.push((triplet, others, reply)),
             Job::Known { triplet, reply } => known.push((triplet, reply)),
             Job::Marks { keys, reply } => marks.push((keys, reply)),
@@ -165,7 +166,7 @@ async fn know_all(connection: &mut Connection, known: Vec<(Triplet, oneshot::Sen
     if known.is_empty() {
         return Ok(());
     }
-    let asked: Vec<_> = known.iter().map(|(triplet, _)| (triplet.clone(), vec![triplet.client.clone()])).collect();
+    let asked: Vec<_> = known.iter().map(|(triplet, _)| (triplet.clone(), vec![triplet.clone()])).collect();
     let found = carry::find(connection, &asked, None).await?;
     for (triplet, reply) in known {
         // The asker may have gone meanwhile.
@@ -194,7 +195,7 @@ async fn find_marks(
 
 async fn carry_all(
     connection: &mut Connection,
-    carries: Vec<(Triplet, Vec<String>, oneshot::Sender<bool>)>,
+    carries: Vec<(Triplet, Vec<Triplet>, oneshot::Sender<bool>)>,
 ) -> Result<(), StoreError> {
     if carries.is_empty() {
         return Ok(());
@@ -215,10 +216,19 @@ async fn carry_all(
     Ok(())
 }
 
-async fn count_all(connection: &mut Connection, counts: Vec<(i64, Vec<String>)>) -> Result<(), StoreError> {
+async fn count_all(
+    connection: &mut Connection,
+    counts: Vec<(i64, Vec<String>, Option<Condition>)>,
+) -> Result<(), StoreError> {
     // All that wait were decided under one configuration, or under two for a moment.
     let mut by_keep: HashMap<i64, Vec<String>> = HashMap::new();
-    for (keep, keys) in counts {
+    for (keep, keys, condition) in counts {
+        if let Some(Condition { client, percent, never }) = condition
+            && never::share(connection, &client, never, None).await?.is_over(percent)
+        {
+            metrics::counter!("octroi_policyd_trust_withheld_total").increment(1);
+            continue;
+        }
         by_keep.entry(keep).or_default().extend(keys);
     }
     for (keep, mut keys) in by_keep {
