@@ -26,6 +26,7 @@ pub const SECTIONS: [&str; 14] = [
     "perimeter",
     "handover",
     "limits",
+    "notify",
     "contentd",
     "antivirus",
     "banned",

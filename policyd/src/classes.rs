@@ -13,6 +13,7 @@ use crate::config::{GreylistMode, OnStoreError};
 use crate::course::{Answer, Course};
 use crate::explain;
 use crate::orders;
+use crate::notify::Notifier;
 use crate::pending::Pending;
 use crate::perimeter::Perimeter;
 use crate::policy::Policy;
@@ -92,6 +93,7 @@ pub struct Decider {
     marker: Option<Marker>,
     perimeter: Option<Perimeter>,
     limits: Option<LimitQueue>,
+    notifier: Option<Notifier>,
     pending: Pending,
     sessions: Sessions,
     tally: Tally,
@@ -112,6 +114,7 @@ impl Decider {
             marker: None,
             perimeter: None,
             limits: None,
+            notifier: None,
             pending,
             sessions,
             tally,
@@ -143,6 +146,12 @@ impl Decider {
     #[must_use]
     pub fn limiting(self, limits: LimitQueue) -> Self {
         Self { limits: Some(limits), ..self }
+    }
+
+    /// The same with notices of limits that are passed.
+    #[must_use]
+    pub fn notifying(self, notifier: Notifier) -> Self {
+        Self { notifier: Some(notifier), ..self }
     }
 
     /// The same with decisions kept to be explained later.
@@ -241,6 +250,7 @@ impl Decider {
             marker: self.marker.as_ref(),
             perimeter: self.perimeter.as_ref(),
             limits: self.limits.as_ref(),
+            notifier: self.notifier.as_ref(),
             pending: &self.pending,
             sessions: &self.sessions,
             host: &self.host,

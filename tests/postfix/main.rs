@@ -8,6 +8,7 @@ mod delivery;
 mod dialog;
 mod faults;
 mod orders;
+mod limits;
 mod refusal;
 mod show;
 mod wiring;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use common::exit::{self, fail};
 use common::postconf::postconf;
 use policyd::config::Settings;
+use policyd::limits::stages;
 use policyd::postfix::wiring;
 
 use super::say;
@@ -41,7 +42,11 @@ fn check_postfix(settings: &Settings, folder: Option<&Path>) -> ExitCode {
     for list in &wiring.asked_by {
         say(format_args!("postfix: asked by {list}"));
     }
-    for hint in &wiring.hints {
+    let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
+    // What does not compile was told before.
+    let limits: Vec<_> = settings.limit.iter().filter_map(|entry| entry.compile(network).ok()).map(|(limit, _)| limit).collect();
+    let of_limits = stages::hints(&main, &master, &wiring.asked_by, &limits);
+    for hint in wiring.hints.iter().chain(&of_limits) {
         say(format_args!("postfix: {hint}"));
     }
     if wiring.asked_by.is_empty() {
