@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 16] = [
+pub const SECTIONS: [&str; 17] = [
     "store",
     "log",
     "dns",
@@ -27,6 +27,7 @@ pub const SECTIONS: [&str; 16] = [
     "handover",
     "limits",
     "recipients",
+    "notify",
     "contentd",
     "antivirus",
     "banned",

@@ -4,6 +4,7 @@
 use tokio::time::Instant;
 
 use crate::checks::pool::Pools;
+use crate::notify::Notifier;
 use crate::pending::Pending;
 use crate::perimeter::Perimeter;
 use crate::policy::Policy;
@@ -34,6 +35,8 @@ pub struct Around<'a> {
     pub limits: Option<&'a LimitQueue>,
     /// What is known of recipients; none where nobody keeps it.
     pub recipients: Option<&'a Book>,
+    /// Who tells the administrator of limits that are passed.
+    pub notifier: Option<&'a Notifier>,
     /// How many triplets wait.
     pub pending: &'a Pending,
     /// Which messages have their header.

@@ -12,6 +12,7 @@ use crate::checks::{access, greylist, limits, marks, perimeter, recipients, rule
 use crate::config::{GreylistMode, OnStoreError};
 use crate::course::{Answer, Course};
 use crate::explain;
+use crate::notify::Notifier;
 use crate::orders;
 use crate::pending::Pending;
 use crate::perimeter::Perimeter;
@@ -99,6 +100,7 @@ pub struct Decider {
     perimeter: Option<Perimeter>,
     limits: Option<LimitQueue>,
     recipients: Option<Book>,
+    notifier: Option<Notifier>,
     pending: Pending,
     sessions: Sessions,
     tally: Tally,
@@ -120,6 +122,7 @@ impl Decider {
             perimeter: None,
             limits: None,
             recipients: None,
+            notifier: None,
             pending,
             sessions,
             tally,
@@ -157,6 +160,12 @@ impl Decider {
     #[must_use]
     pub fn knowing(self, recipients: Book) -> Self {
         Self { recipients: Some(recipients), ..self }
+    }
+
+    /// The same with notices of limits that are passed.
+    #[must_use]
+    pub fn notifying(self, notifier: Notifier) -> Self {
+        Self { notifier: Some(notifier), ..self }
     }
 
     /// The same with decisions kept to be explained later.
@@ -257,6 +266,7 @@ impl Decider {
             perimeter: self.perimeter.as_ref(),
             limits: self.limits.as_ref(),
             recipients: self.recipients.as_ref(),
+            notifier: self.notifier.as_ref(),
             pending: &self.pending,
             sessions: &self.sessions,
             host: &self.host,

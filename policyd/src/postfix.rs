@@ -13,6 +13,7 @@ use common::address::Address;
 use common::postconf::{PostconfError, Services, postconf, seconds};
 
 use crate::config::{GreylistMode, Settings};
+use crate::limits::stages;
 
 /// Restriction lists that are asked once per recipient, as long as `smtpd_delay_reject` is on.
 const AT_RCPT: [&str; 5] = ["client", "helo", "sender", "relay", "recipient"];
@@ -93,7 +94,15 @@ struct Postfix<'a> {
 /// Asks the installed Postfix, or the one configured in `folder`; see [`wiring`].
 pub fn wiring_of(settings: &Settings, folder: Option<&Path>) -> Result<Wiring, PostconfError> {
     let (main, overrides) = (postconf(folder, &["-nx"])?, postconf(folder, &["-Px"])?);
-    Ok(wiring(&main, &overrides, &postconf(folder, &["-Mx"])?, &Wants::of(settings)))
+    let mut wiring = wiring(&main, &overrides, &postconf(folder, &["-Mx"])?, &Wants::of(settings));
+    if !wiring.asked_by.is_empty() {
+        let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
+        // What does not compile was told when it was read.
+        let limits = settings.limit.iter().filter_map(|entry| entry.compile(network).ok());
+        let limits: Vec<_> = limits.map(|(limit, _)| limit).collect();
+        wiring.hints.extend(stages::hints(&main, &overrides, &wiring.asked_by, &limits));
+    }
+    Ok(wiring)
 }
 
 /// Looks for ourselves in the parameters of main.cf (`main`) and of the services in master.cf (`overrides`), and in the services.

@@ -7,6 +7,7 @@ mod access;
 mod delays;
 mod greylist;
 mod limit;
+mod notify;
 mod perimeter;
 mod policyd;
 pub mod recipients;
@@ -23,6 +24,7 @@ pub use access::AccessSettings;
 pub use delays::{DelayRule, Recipients};
 pub use greylist::{GreylistAction, GreylistMode, GreylistSettings, TrustLevel};
 pub use limit::{Amount, LimitSettings, LimitsSettings, OverAction, Reply};
+pub use notify::NotifySettings;
 pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSettings, shown};
 pub use policyd::{OnStoreError, PolicydSettings};
 pub use rule::RuleSettings;
@@ -65,6 +67,8 @@ pub struct Settings {
     pub directories: Vec<DirectorySettings>,
     /// All `[[protected]]`, with the place of each.
     pub protected: Vec<(String, ProtectedSettings)>,
+    /// `[notify]`.
+    pub notify: NotifySettings,
 }
 
 impl Settings {
@@ -86,6 +90,7 @@ impl Settings {
             recipients: source.section("recipients", &mut mistakes),
             directories: recipients::directories(source.list("directory", &mut mistakes), &mut mistakes),
             protected: recipients::protected(source.list("protected", &mut mistakes), &mut mistakes),
+            notify: source.section("notify", &mut mistakes),
         };
         if let Err(message) = settings.log.check() {
             mistakes.push(source.mistake("log.level", message));
@@ -96,6 +101,7 @@ impl Settings {
             mistakes.extend(wrong);
         }
         settings.limits.check(source, &mut mistakes);
+        settings.notify.check(source, &mut mistakes);
         let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
         settings.limit = limit::read(source, network, &mut mistakes);
         settings.recipients.check(source, &settings, &mut mistakes);
