@@ -81,6 +81,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("greylist.signs", &policyd.greylist.signs, &[]);
     same_options("access", &policyd.access, &[]);
     same_options("perimeter", &policyd.perimeter, &[]);
+    same_options("decision_log", &policyd.decision_log, &[]);
     same_options("handover", &policyd.handover, &["secret_file"]);
     same_options("limits", &policyd.limits, &[]);
     same_list_options("limit", &policyd::config::LimitSettings::default(), &["burst", "stage", "warn_at", "block_at"]);

@@ -50,6 +50,7 @@ use crate::dnslist::self_test;
 use crate::perimeter::Perimeter;
 use crate::policy::Live;
 use crate::store::book::TrustBook;
+use crate::store::decisions::DecisionLog;
 use crate::store::dns_cache::DnsCache;
 use crate::store::explain::Keeper;
 use crate::store::journal::Journal;
@@ -84,6 +85,8 @@ pub async fn run(
     let (marker, marking) = Marker::new(&store, queue.health(), &end);
     let limited = LimitQueue::start(&store, queue.health().clone(), &end);
     let decider = Decider::new(queue).with(Pools::new(live.resolver()), trust).explaining(keeper).remembering(marker);
+    let (log, logging) = DecisionLog::new(&store, &live, decider.queue().health(), &end);
+    let decider = decider.logging(log);
     let (cache, caching) = DnsCache::new(&store, decider.queue().health(), &end);
     let asker = Asker::new(live.resolver(), Some(cache));
     let testing = self_test::keep_testing(live.clone(), asker.clone(), end.clone());
@@ -92,6 +95,7 @@ pub async fn run(
     kept.spawn(keeping);
     kept.spawn(marking);
     kept.spawn(caching);
+    kept.spawn(logging);
     kept.spawn(testing);
     let page = http.map(|listener| {
         let ready = readiness(live.clone(), decider.clone());

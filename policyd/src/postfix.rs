@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::address::Address;
 use common::postconf::{PostconfError, Services, postconf, seconds};
 
-use crate::config::{GreylistMode, Settings};
+use crate::config::{GreylistMode, LimitSettings, Settings};
 
 /// Restriction lists that are asked once per recipient, as long as `smtpd_delay_reject` is on.
 const AT_RCPT: [&str; 5] = ["client", "helo", "sender", "relay", "recipient"];
@@ -43,7 +43,7 @@ pub struct Wants {
     pub greylist: bool,
     /// Whether orders go to contentd.
     pub orders: bool,
-    /// Restriction lists without which something configured has no effect (`data`, `end_of_data`), and what.
+    /// Restriction lists without which something configured has no effect, and what.
     pub lists: Vec<(&'static str, String)>,
 }
 
@@ -57,9 +57,15 @@ impl Wants {
             max_connections: settings.policyd.max_connections,
             greylist: settings.greylist.mode != GreylistMode::Off,
             orders: settings.handover.is_on(),
-            lists: Vec::new(),
+            lists: settings.limit.iter().filter_map(list_of).collect(),
         }
     }
+}
+
+/// The list that must ask us for a limit to be counted.
+fn list_of(limit: &LimitSettings) -> Option<(&'static str, String)> {
+    let stage = limit.stage.or(limit.unit.stages().first().copied())?;
+    Some((stage.list(), format!("limit {:?}", limit.name)))
 }
 
 /// One `check_policy_service` of a restriction list.
@@ -216,8 +222,12 @@ impl Postfix<'_> {
         if wants.greylist && !asks("data") {
             hints.push("not in smtpd_data_restrictions: mail with the null sender is not greylisted".to_owned());
         }
-        for (list, what) in wants.lists.iter().filter(|(list, _)| !asks(list)) {
-            hints.push(format!("not in smtpd_{list}_restrictions: {what} has no effect"));
+        let asked = |list: &str| match list {
+            "smtpd_recipient_restrictions" => AT_RCPT.into_iter().any(asks),
+            _ => self.calls.iter().any(|call| call.stage() == list),
+        };
+        for (list, what) in wants.lists.iter().filter(|(list, _)| !asked(list)) {
+            hints.push(format!("not in {list}: {what} has no effect"));
         }
         let early = ["client", "helo", "sender"].into_iter().any(asks);
         if early && self.main("smtpd_delay_reject") == Some("no") {
@@ -416,8 +426,11 @@ mod tests {
 
     #[test]
     fn what_needs_a_list_that_is_not_there_is_told() {
-        let needs = Wants { lists: vec![("end_of_data", "limit \"bytes\"".to_owned())], ..wants() };
-        only_hint(ALL, "", &needs, "not in smtpd_end_of_data_restrictions: limit \"bytes\" has no effect");
+        let text = "[[limit]]\nname = 'size'\nunit = 'bytes'\nrate = '1GB/1d'\n[[limit]]\nname = 'all'\nunit = 'recipients'\nrate = '9/1d'\n\
+            [[limit]]\nname = 'data'\nunit = 'messages'\nrate = '9/1d'\n";
+        let settings = Settings::read(&common::config::Source::from_text("f", text).unwrap()).unwrap();
+        let needs = Wants { lists: Wants::of(&settings).lists, ..wants() };
+        only_hint(ALL, "", &needs, "not in smtpd_end_of_data_restrictions: limit \"size\" has no effect");
         let off = Wants { greylist: false, ..wants() };
         let only_rcpt: String =
             ALL.lines().filter(|line| !line.contains("data")).map(|line| format!("{line}\n")).collect();

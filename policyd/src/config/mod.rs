@@ -4,6 +4,7 @@
 //! Reading checks everything that can be checked without opening a socket, a list file or the store, and gives all mistakes at once.
 
 mod access;
+mod decision_log;
 mod greylist;
 mod limit;
 mod perimeter;
@@ -17,6 +18,7 @@ use common::record::LogSettings;
 use common::store::StoreSettings;
 
 pub use access::AccessSettings;
+pub use decision_log::DecisionLogSettings;
 pub use greylist::{GreylistAction, GreylistMode, GreylistSettings, TrustLevel};
 pub use limit::{Amount, LimitSettings, LimitsSettings, OverAction, Reply};
 pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSettings, shown};
@@ -44,6 +46,8 @@ pub struct Settings {
     pub perimeter: PerimeterSettings,
     /// `[[rule]]`, in their order.
     pub rules: Vec<Listed<RuleSettings>>,
+    /// `[decision_log]`.
+    pub decision_log: DecisionLogSettings,
     /// `[handover]`.
     pub handover: HandoverSettings,
     /// `[limits]`.
@@ -65,6 +69,7 @@ impl Settings {
             access: source.section("access", &mut mistakes),
             perimeter: PerimeterSettings::read(source, &mut mistakes),
             rules: source.list("rule", &mut mistakes),
+            decision_log: source.section("decision_log", &mut mistakes),
             handover: HandoverSettings::read(source, &mut mistakes),
             limits: source.section("limits", &mut mistakes),
             limit: Vec::new(),
