@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 17] = [
+pub const SECTIONS: [&str; 18] = [
     "store",
     "log",
     "dns",
@@ -24,6 +24,7 @@ pub const SECTIONS: [&str; 17] = [
     "greylist",
     "access",
     "perimeter",
+    "decision_log",
     "handover",
     "limits",
     "recipients",

@@ -3,6 +3,7 @@
 
 mod allow;
 mod check;
+mod decisions;
 mod greylist;
 mod import;
 mod limit;
@@ -61,8 +62,11 @@ enum Command {
     /// Why a sender was told to come again, how it stands now, and what would let the mail through
     Why {
         /// From the reply that the sender got, or from the log
-        #[arg(value_parser = why::id)]
-        id: policyd::verdict::DecisionId,
+        #[arg(value_parser = why::id, required_unless_present_any = ["client", "sender", "recipient"],
+            conflicts_with_all = ["client", "sender", "recipient"])]
+        id: Option<policyd::verdict::DecisionId>,
+        #[command(flatten)]
+        about: decisions::About,
     },
     /// Let the next try of that mail pass, without waiting for the delay
     Allow {
@@ -92,7 +96,8 @@ fn main() -> ExitCode {
         Command::List(action) => list::run(config, action),
         Command::Greylist(action) => greylist::run(config, action),
         Command::Rules(action) => rules::run(config, action),
-        Command::Why { id } => why::run(config, id),
+        Command::Why { id: Some(id), .. } => why::run(config, id),
+        Command::Why { id: None, about } => decisions::run(config, &about),
         Command::Allow { id } => allow::run(config, id),
     }
 }

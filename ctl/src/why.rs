@@ -13,6 +13,7 @@ use policyd::store::explain::{self, Known};
 use policyd::store::{Connection, import};
 use policyd::verdict::DecisionId;
 
+use crate::decisions;
 use crate::session::{self, Failure, length, moment, printable, say};
 
 /// An id as a person copies it from a reply or a log.
@@ -38,6 +39,14 @@ pub(crate) fn run(config: Option<&Path>, id: DecisionId) -> ExitCode {
 
 async fn why(settings: &Settings, store: &Store, id: DecisionId) -> Result<(), Failure> {
     let mut connection = Connection::acquire(store).await?;
+    if explain::find(&mut connection, id.bits()).await?.is_none() {
+        // What went on is not explained, but may be in the log of decisions.
+        let logged = decisions::of_id(&mut connection, id).await?;
+        if !logged.is_empty() {
+            decisions::show(&logged);
+            return Ok(());
+        }
+    }
     let (found, now) = find(&mut connection, id).await?;
     request(&found, id, now);
     if found.key == Key::default() {

@@ -92,6 +92,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("perimeter.sender", &perimeter.sender, &[]);
     same_options("perimeter.spf", &perimeter.spf, &[]);
     same_options("perimeter.geo", &perimeter.geo, &[]);
+    same_options("decision_log", &policyd.decision_log, &[]);
     same_options("handover", &policyd.handover, &["secret_file"]);
     same_options("limits", &policyd.limits, &[]);
     same_options("notify", &policyd.notify, &[]);

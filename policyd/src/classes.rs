@@ -21,6 +21,7 @@ use crate::recipients::book::Book;
 use crate::request::PolicyRequest;
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
+use crate::store::decisions::{DecisionLog, Logged};
 use crate::store::explain::Keeper;
 use crate::store::limits::queue::LimitQueue;
 use crate::store::marker::Marker;
@@ -107,6 +108,7 @@ pub struct Decider {
     host: String,
     ids: Ids,
     keeper: Option<Keeper>,
+    decision_log: Option<DecisionLog>,
 }
 
 impl Decider {
@@ -129,6 +131,7 @@ impl Decider {
             host,
             ids: Ids::new(),
             keeper: None,
+            decision_log: None,
         }
     }
 
@@ -174,6 +177,12 @@ impl Decider {
         Self { keeper: Some(keeper), ..self }
     }
 
+    /// The same with a log of all decisions.
+    #[must_use]
+    pub fn logging(self, log: DecisionLog) -> Self {
+        Self { decision_log: Some(log), ..self }
+    }
+
     /// The way to the store.
     pub fn queue(&self) -> &GreylistQueue {
         &self.queue
@@ -211,6 +220,7 @@ impl Decider {
         self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
         log(request, &decision, &course);
         self.keep(policy, request, &decision, &course);
+        self.log_in_store(policy, request, &decision);
         if let Some(marker) = &self.marker {
             marks::remember_recipient(marker, policy, request, &decision.finding.verdict);
         }
@@ -248,6 +258,34 @@ impl Decider {
         let now = now_ms();
         let (id, finding) = (decision.id, &decision.finding);
         keeper.keep(explain::explained(id, &self.host, request, finding, &trace.join("\n"), (now, keep)));
+    }
+
+    /// Puts a decision into the log of decisions, where there is one.
+    fn log_in_store(&self, policy: &Policy, request: &PolicyRequest<'_>, decision: &Decision) {
+        let wanted = !policy.settings.decision_log.keep.0.is_zero();
+        let Some(log) = self.decision_log.as_ref().filter(|_| wanted) else { return };
+        if !log.has_room() {
+            return;
+        }
+        let text = |text: &str| explain::bounded(text, explain::MAX_TEXT);
+        log.add(Logged {
+            at: now_ms(),
+            id: decision.id.bits(),
+            host: self.host.clone(),
+            client: request.client_address.map(|ip| ip.to_string()).unwrap_or_default(),
+            client_name: text(request.client_name.as_deref().unwrap_or_default()),
+            helo: text(&request.helo_name),
+            sender: text(&request.sender),
+            recipient: text(&request.recipient),
+            instance: text(&request.instance),
+            queue_id: text(&request.queue_id),
+            state: request.state.word().to_owned(),
+            decided_by: decision.check.word().to_owned(),
+            verdict: decision.finding.verdict.word().to_owned(),
+            reason: decision.finding.reason.word().to_owned(),
+            fact: text(&decision.finding.fact),
+            took_us: i64::try_from(decision.took.as_micros()).unwrap_or(i64::MAX),
+        });
     }
 
     /// What the store would be asked about; nothing is decided.

@@ -10,7 +10,7 @@ use crate::triplet::Triplet;
 use crate::verdict::{DecisionId, Finding, Verdict};
 
 /// Longest text from outside, in bytes.
-const MAX_TEXT: usize = 255;
+pub(crate) const MAX_TEXT: usize = 255;
 /// Longest trace, in bytes.
 const MAX_TRACE: usize = 2000;
 
@@ -120,7 +120,7 @@ pub fn explained(
     }
 }
 
-fn bounded(text: &str, most: usize) -> String {
+pub(crate) fn bounded(text: &str, most: usize) -> String {
     text[..text.floor_char_boundary(most)].replace('\0', "\u{fffd}")
 }
 

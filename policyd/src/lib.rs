@@ -56,6 +56,7 @@ use crate::policy::Live;
 use crate::recipients::book::Book;
 use crate::recipients::keep::Keeping;
 use crate::store::book::TrustBook;
+use crate::store::decisions::DecisionLog;
 use crate::store::dns_cache::DnsCache;
 use crate::store::explain::Keeper;
 use crate::store::journal::Journal;
@@ -92,6 +93,8 @@ pub async fn run(
     let (book, said) = Book::new(live.current().settings.recipients.remember);
     let knowing = Keeping::new(&live, &store, queue.health(), &book).run(said, end.clone());
     let decider = Decider::new(queue).with(Pools::new(live.resolver()), trust).explaining(keeper).remembering(marker);
+    let (log, logging) = DecisionLog::new(&store, &live, decider.queue().health(), &end);
+    let decider = decider.logging(log);
     let (cache, caching) = DnsCache::new(&store, decider.queue().health(), &end);
     let asker = Asker::new(live.resolver(), Some(cache));
     let testing = self_test::keep_testing(live.clone(), asker.clone(), end.clone());
@@ -102,6 +105,7 @@ pub async fn run(
     kept.spawn(keeping);
     kept.spawn(marking);
     kept.spawn(caching);
+    kept.spawn(logging);
     kept.spawn(testing);
     kept.spawn(knowing);
     kept.spawn(notifying);

@@ -89,6 +89,10 @@ fn describe() {
         "octroi_policyd_acl_failures_total",
         "Times the access lists in the store could not be followed."
     );
+    describe_counter!(
+        "octroi_policyd_decision_log_dropped_total",
+        "Decisions missing in the decision log: the store was away or behind."
+    );
     describe_counter!("octroi_policyd_orders_total", "Orders for contentd, by order and by whether it hears of them.");
     describe_counter!(
         "octroi_policyd_explain_dropped_total",

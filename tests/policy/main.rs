@@ -5,6 +5,7 @@
 mod alone;
 mod contract;
 mod daemon;
+mod decisions;
 mod dialogs;
 mod exact;
 mod explain;

@@ -4,6 +4,7 @@
 //! Reading checks everything that can be checked without opening a socket, a list file or the store, and gives all mistakes at once.
 
 mod access;
+mod decision_log;
 mod delays;
 mod greylist;
 mod limit;
@@ -21,6 +22,7 @@ use common::record::LogSettings;
 use common::store::StoreSettings;
 
 pub use access::AccessSettings;
+pub use decision_log::DecisionLogSettings;
 pub use delays::{DelayRule, Recipients};
 pub use greylist::{GreylistAction, GreylistMode, GreylistSettings, TrustLevel};
 pub use limit::{Amount, LimitSettings, LimitsSettings, OverAction, Reply};
@@ -55,6 +57,8 @@ pub struct Settings {
     pub perimeter: PerimeterSettings,
     /// `[[rule]]`, in their order.
     pub rules: Vec<Listed<RuleSettings>>,
+    /// `[decision_log]`.
+    pub decision_log: DecisionLogSettings,
     /// `[handover]`.
     pub handover: HandoverSettings,
     /// `[limits]`.
@@ -84,6 +88,7 @@ impl Settings {
             access: source.section("access", &mut mistakes),
             perimeter: PerimeterSettings::read(source, &mut mistakes),
             rules: source.list("rule", &mut mistakes),
+            decision_log: source.section("decision_log", &mut mistakes),
             handover: HandoverSettings::read(source, &mut mistakes),
             limits: source.section("limits", &mut mistakes),
             limit: Vec::new(),

@@ -9,6 +9,7 @@ pub mod book;
 pub mod cache;
 pub mod carry;
 mod cleaner;
+pub mod decisions;
 pub mod directory;
 pub mod dns_cache;
 pub mod explain;
