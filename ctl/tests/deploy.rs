@@ -80,7 +80,13 @@ fn every_option_is_shown_and_no_other() {
     same_options("greylist", &policyd.greylist, &[]);
     same_options("greylist.signs", &policyd.greylist.signs, &[]);
     same_options("access", &policyd.access, &[]);
-    same_options("perimeter", &policyd.perimeter, &[]);
+    let perimeter = &policyd.perimeter;
+    same_options("perimeter", perimeter, &[]);
+    same_options("perimeter.helo", &perimeter.helo, &[]);
+    same_options("perimeter.reverse_name", &perimeter.reverse_name, &[]);
+    same_options("perimeter.sender", &perimeter.sender, &[]);
+    same_options("perimeter.spf", &perimeter.spf, &[]);
+    same_options("perimeter.geo", &perimeter.geo, &[]);
     same_options("handover", &policyd.handover, &["secret_file"]);
     same_options("limits", &policyd.limits, &[]);
     same_list_options("limit", &policyd::config::LimitSettings::default(), &["burst", "stage", "warn_at", "block_at"]);

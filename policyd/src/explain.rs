@@ -2,7 +2,7 @@
 //! What is kept of a decision so that it can be explained later by the id in its reply: the request, the key, the reason and what
 //! each check said.
 //!
-//! Pure. Deferrals are kept, and first passes, from which `octroi greylist stats` learns how long mail was delayed. Texts from
+//! Pure. Deferrals and refusals of the perimeter are kept, whose replies have the id, and first passes, from which `octroi greylist stats` learns how long mail was delayed. Texts from
 //! outside are bounded and have no NUL, which PostgreSQL refuses.
 
 use crate::request::PolicyRequest;
@@ -77,7 +77,9 @@ impl From<&Triplet> for Key {
 
 /// True for decisions that are kept.
 pub fn is_kept(finding: &Finding) -> bool {
-    finding.asked.is_some() || matches!(finding.verdict, Verdict::Defer(_) | Verdict::DeferIfPermit(_))
+    finding.asked.is_some()
+        || matches!(finding.verdict, Verdict::Defer(_) | Verdict::DeferIfPermit(_))
+        || finding.reason.is_of_perimeter()
 }
 
 /// What is kept of a decision. `trace` has a line of each check.
@@ -132,6 +134,14 @@ mod tests {
         assert!(!is_kept(&Finding::pass(Reason::GreylistPassed)));
         let deferred = Finding { verdict: Verdict::Defer("4.3.0 x".into()), ..Finding::pass(Reason::OverBudget) };
         assert!(is_kept(&deferred));
+        assert!(is_kept(&Finding {
+            verdict: Verdict::Reject("5.7.1 x".into()),
+            ..Finding::pass(Reason::ScoreTooHigh)
+        }));
+        assert!(!is_kept(&Finding {
+            verdict: Verdict::Reject("5.7.1 x".into()),
+            ..Finding::pass(Reason::ClientBlacklisted)
+        }));
         let triplet = Triplet { client: "192.0.2.0/24".into(), sender: "a@b".into(), recipient: "c@d".into() };
         let passed =
             Finding::pass(Reason::GreylistPassedNow).about(Asked { triplet, left: None, waited: Some(5), delay: 3 });

@@ -58,7 +58,7 @@ impl Policy {
         let header = Some(&greylist.header).filter(|header| !header.is_empty());
         Ok(Self {
             lists,
-            perimeter: Plan::new(&settings.perimeter, &[])?,
+            perimeter: Plan::new(&settings.perimeter)?,
             limits: Limits::load(&settings)?,
             times: Times {
                 delay: greylist.delay.as_millis(),
@@ -135,7 +135,7 @@ impl Live {
     pub fn reload(&self) -> Result<Vec<&'static str>, Mistakes> {
         let mut policy = Policy::load((self.read)()?)?;
         policy.lists.share_stored(&self.current().lists);
-        policy.perimeter = Plan::new(&policy.settings.perimeter, &self.current().perimeter.lists.all)?;
+        policy.perimeter.continuing(&policy.settings.perimeter, &self.current().perimeter);
         let waiting = self.started.unreloadable(&policy.settings);
         self.current.store(Arc::new(policy));
         Ok(waiting)

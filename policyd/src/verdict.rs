@@ -102,6 +102,16 @@ pub enum Reason {
     NoClient,
     /// The perimeter's score is high enough for a refusal.
     ScoreTooHigh,
+    /// HELO is refused.
+    HeloRefused,
+    /// The name of the client's address is refused.
+    ReverseNameRefused,
+    /// The sender's domain is refused.
+    SenderDomainRefused,
+    /// What SPF says is refused.
+    SpfRefused,
+    /// Where the client is, is refused.
+    GeoRefused,
     /// The perimeter has weighed the client; neither high enough for a refusal nor low enough for a whitelist.
     Scored,
     /// The perimeter's score is low enough: it is not greylisted.
@@ -152,6 +162,19 @@ impl Reason {
     /// How many reasons there are.
     pub const COUNT: usize = Self::OverBudget as usize + 1;
 
+    /// True for refusals by the perimeter.
+    pub fn is_of_perimeter(self) -> bool {
+        matches!(
+            self,
+            Self::ScoreTooHigh
+                | Self::HeloRefused
+                | Self::ReverseNameRefused
+                | Self::SenderDomainRefused
+                | Self::SpfRefused
+                | Self::GeoRefused
+        )
+    }
+
     /// The word for log and metric.
     pub fn word(self) -> &'static str {
         match self {
@@ -169,6 +192,11 @@ impl Reason {
             Self::OwnNetwork => "own_network",
             Self::NoClient => "no_client",
             Self::ScoreTooHigh => "score_too_high",
+            Self::HeloRefused => "helo_refused",
+            Self::ReverseNameRefused => "reverse_name_refused",
+            Self::SenderDomainRefused => "sender_domain_refused",
+            Self::SpfRefused => "spf_refused",
+            Self::GeoRefused => "geo_refused",
             Self::Scored => "scored",
             Self::ScoredGood => "scored_good",
             Self::WouldRefuse => "would_refuse",

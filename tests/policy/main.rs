@@ -20,6 +20,7 @@ mod networks;
 mod optlists;
 mod outage;
 mod perimeter;
+mod perimeter_signs;
 mod pool;
 mod rules;
 mod trust;

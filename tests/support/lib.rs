@@ -11,6 +11,7 @@ pub mod filter;
 pub mod greylister;
 pub mod letters;
 pub mod mailbox;
+pub mod mmdb;
 pub mod nameserver;
 pub mod nexthop;
 pub mod ports;

@@ -9,12 +9,12 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::dns::{Resolver, organisational_domain};
 use common::mail;
-use common::spf::{self, Query, SpfResult};
+use common::spf::{self, Outcome, Query, SpfResult};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -69,7 +69,7 @@ pub struct Pools {
 #[derive(Debug, Default)]
 struct State {
     /// Young and old; the old one is forgotten when the young one is full.
-    answers: [HashMap<u64, (Instant, Spf)>; 2],
+    answers: [HashMap<u64, (Instant, Arc<Outcome>)>; 2],
     failures: u32,
     paused_until: Option<Instant>,
 }
@@ -107,28 +107,41 @@ impl Pools {
     /// What SPF says about the client and the sender's domain. None without anything to ask for: no resolver, the null sender (its
     /// identity would be HELO, which differs from host to host of a pool), an unknown client.
     pub async fn spf(&self, request: &PolicyRequest<'_>, host: &str, deadline: Instant) -> Option<Spf> {
-        let (resolver, ip) = (self.resolver.as_ref()?, request.client_address?);
-        let domain = mail::split(&request.sender).1.to_ascii_lowercase();
-        if domain.is_empty() {
+        let client = request.client_address?;
+        if mail::split(&request.sender).1.is_empty() {
             return None;
         }
-        let key = self.hasher.hash_one((ip, &domain, request.helo_name.as_ref()));
+        let found = self.evaluate(client, &request.helo_name, &request.sender, host, deadline).await?;
+        let everybody = found.mechanism.trim_start_matches('+').eq_ignore_ascii_case("all");
+        Some(Spf { result: found.result, everybody })
+    }
+
+    /// What SPF says about a client and a sender, or HELO for the null sender; a temperror when that is not known until `deadline`. None
+    /// without a resolver.
+    pub async fn evaluate(
+        &self,
+        ip: IpAddr,
+        helo: &str,
+        sender: &str,
+        host: &str,
+        deadline: Instant,
+    ) -> Option<Arc<Outcome>> {
+        let resolver = self.resolver.as_ref()?;
+        let domain = mail::split(sender).1.to_ascii_lowercase();
+        let key = self.hasher.hash_one((ip, &domain, helo));
         match self.remembered(key) {
-            Remembered::Answer(spf) => return Some(spf),
-            Remembered::Paused => return Some(count(Spf { result: SpfResult::Temperror, everybody: false }, "paused")),
+            Remembered::Answer(outcome) => return Some(outcome),
+            Remembered::Paused => return Some(count(no_answer("look-ups fail"), "paused")),
             Remembered::Nothing => {}
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let query = Query { ip, helo: &request.helo_name, sender: &request.sender, receiver: host, now };
-        let (spf, outcome) = match tokio::time::timeout_at(deadline, spf::check_host(resolver, &query)).await {
-            Ok(found) => {
-                let all = found.mechanism.trim_start_matches('+').eq_ignore_ascii_case("all");
-                (Spf { result: found.result, everybody: all }, found.result.word())
-            }
-            Err(_) => (Spf { result: SpfResult::Temperror, everybody: false }, "timeout"),
+        let query = Query { ip, helo, sender, receiver: host, now };
+        let (outcome, word) = match tokio::time::timeout_at(deadline, spf::check_host(resolver, &query)).await {
+            Ok(found) => (Arc::new(found.clone()), found.result.word()),
+            Err(_) => (no_answer("no answer in time"), "timeout"),
         };
-        self.remember(key, spf);
-        Some(count(spf, outcome))
+        self.remember(key, &outcome);
+        Some(count(outcome, word))
     }
 
     fn remembered(&self, key: u64) -> Remembered {
@@ -137,16 +150,16 @@ impl Pools {
         let state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let found = state.answers.iter().find_map(|answers| answers.get(&key));
         match found {
-            Some((at, spf)) if now.duration_since(*at) < KEPT => Remembered::Answer(*spf),
+            Some((at, outcome)) if now.duration_since(*at) < KEPT => Remembered::Answer(outcome.clone()),
             _ if state.paused_until.is_some_and(|until| now < until) => Remembered::Paused,
             _ => Remembered::Nothing,
         }
     }
 
-    fn remember(&self, key: u64, spf: Spf) {
+    fn remember(&self, key: u64, outcome: &Arc<Outcome>) {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if spf.result == SpfResult::Temperror {
+        if outcome.result == SpfResult::Temperror {
             state.failures += 1;
             if state.failures >= FAILURES {
                 state.failures = 0;
@@ -161,7 +174,7 @@ impl Pools {
             std::mem::swap(young, old);
             young.clear();
         }
-        young.insert(key, (now, spf));
+        young.insert(key, (now, outcome.clone()));
     }
 }
 
@@ -172,14 +185,24 @@ pub fn part(deadline: Instant) -> Instant {
 }
 
 enum Remembered {
-    Answer(Spf),
+    Answer(Arc<Outcome>),
     Paused,
     Nothing,
 }
 
-fn count(spf: Spf, outcome: &'static str) -> Spf {
-    metrics::counter!("octroi_policyd_spf_total", "outcome" => outcome).increment(1);
-    spf
+fn no_answer(problem: &str) -> Arc<Outcome> {
+    Arc::new(Outcome {
+        result: SpfResult::Temperror,
+        mechanism: String::new(),
+        explanation: None,
+        problem: Some(problem.to_owned()),
+        lookups: 0,
+    })
+}
+
+fn count(outcome: Arc<Outcome>, word: &'static str) -> Arc<Outcome> {
+    metrics::counter!("octroi_policyd_spf_total", "outcome" => word).increment(1);
+    outcome
 }
 
 /// The names by which a client may go in a greylist key.
@@ -343,8 +366,9 @@ mod tests {
     #[tokio::test]
     async fn memory_is_bounded() {
         let pools = Pools::default();
+        let pass = Arc::new(Outcome { result: SpfResult::Pass, ..(*no_answer("")).clone() });
         for key in 0..3 * GENERATION as u64 {
-            pools.remember(key, Spf { result: SpfResult::Pass, everybody: false });
+            pools.remember(key, &pass);
         }
         assert!(pools.state.lock().unwrap().answers.iter().all(|answers| answers.len() <= GENERATION));
     }

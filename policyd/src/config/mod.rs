@@ -10,6 +10,7 @@ mod limit;
 mod perimeter;
 mod policyd;
 mod rule;
+mod signs;
 
 use common::config::{Listed, Mistakes, Source};
 use common::dns::DnsSettings;
@@ -24,6 +25,9 @@ pub use limit::{Amount, LimitSettings, LimitsSettings, OverAction, Reply};
 pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSettings, shown};
 pub use policyd::{OnStoreError, PolicydSettings};
 pub use rule::RuleSettings;
+pub use signs::{
+    Effect, GeoSettings, HeloSettings, ReverseNameSettings, SenderSettings, SpfHeader, SpfIdentity, SpfSettings,
+};
 
 use crate::rules::{Action, Rules};
 

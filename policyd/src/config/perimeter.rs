@@ -11,6 +11,7 @@ use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::is_zone;
+use super::signs::{GeoSettings, HeloSettings, ReverseNameSettings, SenderSettings, SpfSettings};
 use crate::refusal::RefusalText;
 
 /// Largest weight of one sign.
@@ -38,6 +39,16 @@ pub struct PerimeterSettings {
     pub pause: Period,
     /// How often each DNS list is tested.
     pub self_test: Period,
+    /// `[perimeter.helo]`.
+    pub helo: HeloSettings,
+    /// `[perimeter.reverse_name]`.
+    pub reverse_name: ReverseNameSettings,
+    /// `[perimeter.sender]`.
+    pub sender: SenderSettings,
+    /// `[perimeter.spf]`.
+    pub spf: SpfSettings,
+    /// `[perimeter.geo]`.
+    pub geo: GeoSettings,
     /// `[[perimeter.dnsbl]]`: lists of clients to keep out.
     #[serde(deserialize_with = "later")]
     pub dnsbl: Vec<AddressList>,
@@ -61,6 +72,11 @@ impl Default for PerimeterSettings {
             failures: 5,
             pause: Period::seconds(300),
             self_test: Period::seconds(3600),
+            helo: HeloSettings::default(),
+            reverse_name: ReverseNameSettings::default(),
+            sender: SenderSettings::default(),
+            spf: SpfSettings::default(),
+            geo: GeoSettings::default(),
             dnsbl: Vec::new(),
             dnswl: Vec::new(),
             rhsbl: Vec::new(),
@@ -156,6 +172,9 @@ impl PerimeterSettings {
     pub fn read(source: &Source, mistakes: &mut Mistakes) -> Self {
         let mut settings: Self = source.section("perimeter", mistakes);
         settings.check(source, mistakes);
+        settings.helo.check(source, mistakes);
+        settings.spf.check(source, mistakes);
+        settings.geo.check(source, mistakes);
         settings.dnsbl = entries(source, "perimeter.dnsbl", check_address_list, mistakes);
         settings.dnswl = entries(source, "perimeter.dnswl", check_whitelist, mistakes);
         settings.rhsbl = entries(source, "perimeter.rhsbl", check_domain_list, mistakes);

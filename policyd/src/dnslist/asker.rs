@@ -77,6 +77,11 @@ impl Asker {
         }))
     }
 
+    /// Whom it asks.
+    pub fn resolver(&self) -> Option<&Resolver> {
+        self.0.resolver.as_ref()
+    }
+
     /// The answers to all questions, in their order, as far as they are there until `until`. With `remembered` DNS is not asked.
     pub async fn ask(&self, questions: &[Question], remembered: bool, until: Instant) -> Vec<Answer> {
         let mut answers: Vec<Option<Answer>> = questions.iter().map(|question| self.recall(question)).collect();
