@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
@@ -29,8 +29,9 @@ const FAILURES_KEPT: usize = 16_384;
 /// The resolver of a daemon. Answers are kept as long as their TTL says.
 pub struct Live {
     resolver: TokioResolver,
-    /// The same without a memory, for answers that are kept elsewhere.
-    forgetful: TokioResolver,
+    /// The same without a memory, for answers that are kept elsewhere; made when it is first needed.
+    forgetful: OnceLock<TokioResolver>,
+    servers: Vec<SocketAddr>,
     timeout: Duration,
     failures: Mutex<HashMap<u64, Instant>>,
     hasher: RandomState,
@@ -45,8 +46,9 @@ impl std::fmt::Debug for Live {
 impl Live {
     /// Uses `servers`, or those of /etc/resolv.conf when there are none. `cache` is the number of answers kept.
     pub fn new(servers: &[SocketAddr], timeout: Duration, cache: u64) -> Result<Self, String> {
-        let (resolver, forgetful) = (build(servers, timeout, cache)?, build(servers, timeout, 0)?);
-        Ok(Self { resolver, forgetful, timeout, failures: Mutex::default(), hasher: RandomState::new() })
+        let (resolver, forgetful) = (build(servers, timeout, cache)?, OnceLock::new());
+        let (servers, failures, hasher) = (servers.to_vec(), Mutex::default(), RandomState::new());
+        Ok(Self { resolver, forgetful, servers, timeout, failures, hasher })
     }
 
     /// The records of one type, in the order of the answer.
@@ -70,7 +72,15 @@ impl Live {
         kind: RecordType,
         pick: impl Fn(&RData) -> Option<T>,
     ) -> Result<Lasting<T>, DnsError> {
-        self.ask_by(&self.forgetful, name, kind, pick).await
+        // What could be made once can be made again, unless /etc/resolv.conf has gone meanwhile; then the other one serves.
+        let resolver = match self.forgetful.get() {
+            Some(resolver) => resolver,
+            None => match build(&self.servers, self.timeout, 0) {
+                Ok(resolver) => self.forgetful.get_or_init(|| resolver),
+                Err(_) => &self.resolver,
+            },
+        };
+        self.ask_by(resolver, name, kind, pick).await
     }
 
     async fn ask_by<T>(
