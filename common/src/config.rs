@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 14] = [
+pub const SECTIONS: [&str; 15] = [
     "store",
     "log",
     "dns",
@@ -26,6 +26,7 @@ pub const SECTIONS: [&str; 14] = [
     "perimeter",
     "handover",
     "limits",
+    "notify",
     "contentd",
     "antivirus",
     "banned",

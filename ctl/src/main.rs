@@ -5,6 +5,7 @@ mod allow;
 mod check;
 mod greylist;
 mod import;
+mod limit;
 mod list;
 mod migrate;
 mod session;
@@ -47,6 +48,9 @@ enum Command {
     /// Access lists in the store, in force on every host within a second
     #[command(subcommand)]
     List(list::Action),
+    /// How much of its limits a key has used, and what holds for it instead of the configuration
+    #[command(subcommand)]
+    Limit(limit::Action),
     /// What greylisting costs and brings
     #[command(subcommand)]
     Greylist(greylist::Action),
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Command::Check { postfix, postfix_config } => check::run(config, postfix.then_some(postfix_config.as_deref())),
         Command::Migrate => migrate::run(config),
         Command::Import(args) => import::run(config, &args),
+        Command::Limit(action) => limit::run(config, action),
         Command::List(action) => list::run(config, action),
         Command::Greylist(action) => greylist::run(config, action),
         Command::Why { id } => why::run(config, id),

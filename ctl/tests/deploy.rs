@@ -89,6 +89,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("perimeter.geo", &perimeter.geo, &[]);
     same_options("handover", &policyd.handover, &["secret_file"]);
     same_options("limits", &policyd.limits, &[]);
+    same_options("notify", &policyd.notify, &[]);
     same_list_options("limit", &policyd::config::LimitSettings::default(), &["burst", "stage", "warn_at", "block_at"]);
     let contentd = contentd::config::Settings::default();
     same_options("contentd", &contentd.contentd, &[]);

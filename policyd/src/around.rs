@@ -4,6 +4,7 @@
 use tokio::time::Instant;
 
 use crate::checks::pool::Pools;
+use crate::notify::Notifier;
 use crate::pending::Pending;
 use crate::perimeter::Perimeter;
 use crate::policy::Policy;
@@ -31,6 +32,8 @@ pub struct Around<'a> {
     pub perimeter: Option<&'a Perimeter>,
     /// The way to the limits; none where nothing is limited.
     pub limits: Option<&'a LimitQueue>,
+    /// Who tells the administrator of limits that are passed.
+    pub notifier: Option<&'a Notifier>,
     /// How many triplets wait.
     pub pending: &'a Pending,
     /// Which messages have their header.

@@ -12,6 +12,7 @@ use crate::checks::{access, greylist, limits, marks, perimeter, rules};
 use crate::config::{GreylistMode, OnStoreError};
 use crate::course::{Answer, Course};
 use crate::explain;
+use crate::notify::Notifier;
 use crate::orders;
 use crate::pending::Pending;
 use crate::perimeter::Perimeter;
@@ -91,6 +92,7 @@ pub struct Decider {
     marker: Option<Marker>,
     perimeter: Option<Perimeter>,
     limits: Option<LimitQueue>,
+    notifier: Option<Notifier>,
     pending: Pending,
     sessions: Sessions,
     tally: Tally,
@@ -111,6 +113,7 @@ impl Decider {
             marker: None,
             perimeter: None,
             limits: None,
+            notifier: None,
             pending,
             sessions,
             tally,
@@ -142,6 +145,12 @@ impl Decider {
     #[must_use]
     pub fn limiting(self, limits: LimitQueue) -> Self {
         Self { limits: Some(limits), ..self }
+    }
+
+    /// The same with notices of limits that are passed.
+    #[must_use]
+    pub fn notifying(self, notifier: Notifier) -> Self {
+        Self { notifier: Some(notifier), ..self }
     }
 
     /// The same with decisions kept to be explained later.
@@ -240,6 +249,7 @@ impl Decider {
             marker: self.marker.as_ref(),
             perimeter: self.perimeter.as_ref(),
             limits: self.limits.as_ref(),
+            notifier: self.notifier.as_ref(),
             pending: &self.pending,
             sessions: &self.sessions,
             host: &self.host,

@@ -15,6 +15,7 @@ pub mod dnslist;
 pub mod explain;
 pub mod limits;
 pub mod lists;
+pub mod notify;
 pub mod orders;
 pub mod pending;
 pub mod perimeter;
@@ -48,6 +49,7 @@ use crate::classes::Decider;
 use crate::config::PolicydSettings;
 use crate::dnslist::asker::Asker;
 use crate::dnslist::self_test;
+use crate::notify::Notifier;
 use crate::perimeter::Perimeter;
 use crate::policy::Live;
 use crate::store::book::TrustBook;
@@ -88,12 +90,15 @@ pub async fn run(
     let (cache, caching) = DnsCache::new(&store, decider.queue().health(), &end);
     let asker = Asker::new(live.resolver(), Some(cache));
     let testing = self_test::keep_testing(live.clone(), asker.clone(), end.clone());
-    let decider = Arc::new(decider.guarding(Perimeter::new(asker)).limiting(limited.clone()));
+    let (notifier, notifying) = Notifier::new(&store, decider.queue().health(), live.clone(), &end);
+    let decider = decider.guarding(Perimeter::new(asker)).limiting(limited.clone()).notifying(notifier);
+    let decider = Arc::new(decider);
     let kept = keep_lists(&live, &store, &decider, &end);
     kept.spawn(keeping);
     kept.spawn(marking);
     kept.spawn(caching);
     kept.spawn(testing);
+    kept.spawn(notifying);
     let page = http.map(|listener| {
         let ready = readiness(live.clone(), decider.clone());
         tokio::spawn(common::http::serve(listener, metrics, ready, end.clone()))

@@ -93,7 +93,15 @@ struct Postfix<'a> {
 /// Asks the installed Postfix, or the one configured in `folder`; see [`wiring`].
 pub fn wiring_of(settings: &Settings, folder: Option<&Path>) -> Result<Wiring, PostconfError> {
     let (main, overrides) = (postconf(folder, &["-nx"])?, postconf(folder, &["-Px"])?);
-    Ok(wiring(&main, &overrides, &postconf(folder, &["-Mx"])?, &Wants::of(settings)))
+    let mut wiring = wiring(&main, &overrides, &postconf(folder, &["-Mx"])?, &Wants::of(settings));
+    if !wiring.asked_by.is_empty() {
+        let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
+        // What cannot be made ready for use is told as a mistake of the configuration.
+        let limits = settings.limit.iter().filter_map(|entry| entry.compile(network).ok()).map(|(limit, _)| limit);
+        let hints = crate::limits::stages::hints(&main, &overrides, &wiring.asked_by, &limits.collect::<Vec<_>>());
+        wiring.hints.extend(hints);
+    }
+    Ok(wiring)
 }
 
 /// Looks for ourselves in the parameters of main.cf (`main`) and of the services in master.cf (`overrides`), and in the services.

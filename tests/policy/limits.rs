@@ -223,3 +223,57 @@ async fn a_warning_and_a_block_have_buckets_of_their_own() {
     assert_eq!(number(&store, "select level / 1000000 from limit_bucket where bucket = 'user warn:day joe'").await, 3);
     gate.end().await;
 }
+
+/// A server that takes one HTTP request and answers 204, and gives what it read.
+async fn hook(listener: tokio::net::TcpListener) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut read = Vec::new();
+    while !read.ends_with(b"}") {
+        assert!(stream.read_buf(&mut read).await.unwrap() > 0);
+    }
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    String::from_utf8(read).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_warning_is_told_once_for_two_hosts_by_mail_and_webhook() {
+    let cluster = Cluster::shared();
+    let url = cluster.new_database().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mails = tests::nexthop::NextHop::start(Vec::new()).await;
+    let watched =
+        LimitSettings { warn_at: Some(Amount(2)), ..limit("watched", "sasl_username", Unit::Recipients, "50/day") };
+    let mut settings = only(&url, vec![watched]);
+    settings.notify.webhook = format!("http://127.0.0.1:{port}/hook?x=1");
+    settings.notify.mail_to = vec!["postmaster@example.org".to_owned()];
+    settings.notify.mail_server = mails.address().clone();
+    let gates = [Gate::ready(settings.clone()).await, Gate::ready(settings).await];
+    for (number, gate) in gates.iter().enumerate() {
+        for message in 0..4 {
+            let instance = format!("{number}.{message}");
+            let answer = gate.client().await.ask(&Mail { instance: &instance, ..MAIL }.text()).await;
+            assert_eq!(answer.as_deref(), Some("DUNNO"));
+        }
+    }
+    let read = tokio::time::timeout(crate::gate::PATIENCE, hook(listener)).await.expect("a POST in time");
+    assert!(read.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{read}");
+    let json: serde_json::Value = serde_json::from_str(read.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!((&json["event"], &json["key"], &json["limit"]), (&"warning".into(), &"joe".into(), &"watched".into()));
+    assert_eq!(json["rate"], "2/day");
+    let seen = mails.wait("a mail", |seen| seen.completed() == 1).await;
+    let text = String::from_utf8_lossy(&seen.messages[0].message()).into_owned();
+    assert!(
+        text.contains("Subject: octroi: joe passed the number of warning") && text.contains("octroi limit show 'joe'"),
+        "{text}"
+    );
+    for gate in gates {
+        gate.end().await;
+    }
+    assert_eq!(
+        number(&store(&url).await, "select count(*) from limit_charged").await,
+        9,
+        "eight charges and one claim"
+    );
+}

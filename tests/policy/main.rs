@@ -13,6 +13,7 @@ mod faults;
 mod gate;
 mod limits;
 mod limits_contract;
+mod limits_exact;
 mod lists;
 mod marks;
 mod memory;

@@ -7,6 +7,7 @@
 mod delivery;
 mod dialog;
 mod faults;
+mod limits;
 mod orders;
 mod refusal;
 mod show;

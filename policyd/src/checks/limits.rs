@@ -15,11 +15,12 @@ use crate::around::Around;
 use crate::config::{OnStoreError, OverAction, Reply, Settings};
 use crate::course::{Answer, Course};
 use crate::limits::plan::{Asked, Limit, Order};
-use crate::limits::rate::UNIT;
+use crate::limits::rate::{Rate, Span, UNIT};
 use crate::limits::settle::UNLIMITED;
+use crate::notify::{Kind, Notice};
 use crate::policy::Policy;
 use crate::request::PolicyRequest;
-use crate::store::limits::queue::{Fill, Refusal, Told};
+use crate::store::limits::queue::{Fill, LimitQueue, Refusal, Told};
 use crate::store::queue::QueueError;
 use crate::template::Values;
 use crate::verdict::{Finding, Reason, Verdict};
@@ -68,6 +69,7 @@ impl Limits {
 pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Course) -> Result<Answer, QueueError> {
     let limits = &around.policy.limits;
     let Some(queue) = around.limits.filter(|_| !limits.limits.is_empty()) else { return Ok(Answer::Nothing) };
+    tell_missing_stages(queue, limits, request);
     let own = || is_own(around.policy, request);
     let order = Arc::new(limits.asked(request, queue.now(), &course.limits, &own).order(&limits.limits));
     if order.is_empty() {
@@ -77,10 +79,27 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut
     let hosts = (settings.policyd.on_store_error == OnStoreError::Local).then_some(settings.limits.hosts);
     let told = queue.ask(order.clone(), around.deadline, hosts).await?;
     course.note(|| fills(&order, &told));
+    warn(around, &order, &told);
     Ok(match told.refused {
         None => Answer::Nothing,
         Some(refusal) => over(around, &order, refusal).into(),
     })
+}
+
+/// After enough requests: the limits whose stage Postfix never asks.
+fn tell_missing_stages(queue: &LimitQueue, limits: &Limits, request: &PolicyRequest<'_>) {
+    if !queue.seen().saw(request.state) {
+        return;
+    }
+    for (limit, stage) in queue.seen().without(&limits.limits) {
+        metrics::gauge!("octroi_policyd_limit_unasked", "limit" => limit.name.clone()).set(1.0);
+        tracing::warn!(
+            limit = limit.name.as_str(),
+            stage = stage.state().word(),
+            list = stage.list(),
+            "Postfix has never asked at this stage, so the limit limits nothing: policyd check --postfix"
+        );
+    }
 }
 
 fn is_own(policy: &Policy, request: &PolicyRequest<'_>) -> bool {
@@ -118,7 +137,12 @@ fn over(around: Around<'_>, order: &Order, refusal: Refusal) -> Finding {
     let (limit, reply) = (&limits.limits[charge.limit], &limits.replies[charge.limit]);
     let rate = &limit.rates[charge.rate];
     metrics::counter!("octroi_policyd_limit_over_total", "limit" => limit.name.clone()).increment(1);
-    let left = refusal.wait.and_then(|wait| u64::try_from(wait).ok()).unwrap_or_default();
+    if reply.notice {
+        notify(around, Kind::Blocked, limit, &charge.bucket.name, rate.rate);
+    }
+    // What never fits may be sent in smaller pieces, or when somebody has raised the limit.
+    let left = refusal.wait.unwrap_or_else(|| longest(rate.rate.span));
+    let left = u64::try_from(left).unwrap_or_default();
     let values = Values { seconds: left.div_ceil(1000), host: around.host, id: around.id.as_str() };
     let text = || reply.text.fill(values);
     let verdict = match reply.action {
@@ -130,6 +154,40 @@ fn over(around: Around<'_>, order: &Order, refusal: Refusal) -> Finding {
     let never = if refusal.wait.is_none() { ", more at once than it ever holds" } else { "" };
     let fact = format!("{}: {} {}{never}", charge.bucket.name, rate.rate, limit.unit.word());
     Finding { verdict, ..Finding::pass(Reason::OverLimit) }.because(fact)
+}
+
+/// Sends a notice for each bucket whose number of warning was passed.
+fn warn(around: Around<'_>, order: &Order, told: &Told) {
+    for (charge, fill) in order.charges().zip(&told.fills) {
+        let limit = &around.policy.limits.limits[charge.limit];
+        let rate = &limit.rates[charge.rate];
+        if rate.watch && fill.level > fill.capacity {
+            notify(around, Kind::Warning, limit, &charge.bucket.name, rate.rate);
+        }
+    }
+}
+
+fn notify(around: Around<'_>, kind: Kind, limit: &Limit, bucket: &str, rate: Rate) {
+    let Some(notifier) = around.notifier else { return };
+    // Limit and time stand before the key.
+    let key = bucket.splitn(3, ' ').nth(2).unwrap_or_default();
+    notifier.send(Notice {
+        kind,
+        limit: limit.name.clone(),
+        key: key.to_owned(),
+        unit: limit.unit.word(),
+        rate: rate.to_string(),
+        keep: longest(rate.span),
+        host: around.host.to_owned(),
+    });
+}
+
+/// The time of a rate in milliseconds.
+fn longest(span: Span) -> i64 {
+    match span {
+        Span::Sliding(period) => period.as_millis(),
+        Span::Calendar(window) => window.longest(),
+    }
 }
 
 /// How full the buckets are, for the trace.

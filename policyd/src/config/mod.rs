@@ -7,6 +7,7 @@ mod access;
 mod delays;
 mod greylist;
 mod limit;
+mod notify;
 mod perimeter;
 mod policyd;
 mod rule;
@@ -22,6 +23,7 @@ pub use access::AccessSettings;
 pub use delays::{DelayRule, Recipients};
 pub use greylist::{GreylistAction, GreylistMode, GreylistSettings, TrustLevel};
 pub use limit::{Amount, LimitSettings, LimitsSettings, OverAction, Reply};
+pub use notify::NotifySettings;
 pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSettings, shown};
 pub use policyd::{OnStoreError, PolicydSettings};
 pub use rule::RuleSettings;
@@ -56,6 +58,8 @@ pub struct Settings {
     pub limits: LimitsSettings,
     /// Every `[[limit]]`.
     pub limit: Vec<LimitSettings>,
+    /// `[notify]`.
+    pub notify: NotifySettings,
 }
 
 impl Settings {
@@ -74,6 +78,7 @@ impl Settings {
             handover: HandoverSettings::read(source, &mut mistakes),
             limits: source.section("limits", &mut mistakes),
             limit: Vec::new(),
+            notify: source.section("notify", &mut mistakes),
         };
         if let Err(message) = settings.log.check() {
             mistakes.push(source.mistake("log.level", message));
@@ -86,6 +91,7 @@ impl Settings {
             Err(wrong) => mistakes.extend(wrong),
         }
         settings.limits.check(source, &mut mistakes);
+        settings.notify.check(source, &mut mistakes);
         let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
         settings.limit = limit::read(source, network, &mut mistakes);
         mistakes.into_result(settings)

@@ -52,6 +52,10 @@ impl Attribute {
         })
     }
 
+    fn is_of_login(self) -> bool {
+        matches!(self.0, "sasl_username" | "sasl_method" | "sasl_sender")
+    }
+
     /// Its value; none when it has none.
     fn value<'r>(self, request: &'r PolicyRequest<'_>) -> Option<Cow<'r, str>> {
         let text: &str = match self.0 {
@@ -122,6 +126,17 @@ impl Term {
     /// Reads a term. `network` are the prefix lengths of `client_network`. The error names what does not exist.
     pub fn parse(text: &str, network: (u8, u8)) -> Result<Self, String> {
         text.split('|').map(|part| Part::parse(part.trim(), network)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// True when only a client that has logged in has it.
+    pub fn needs_login(&self) -> bool {
+        let of_login = |part: &Part| match part {
+            Part::Whole(attribute) | Part::Domain(attribute) | Part::Local(attribute) | Part::OrgDomain(attribute) => {
+                attribute.is_of_login()
+            }
+            Part::Network(..) => false,
+        };
+        self.0.iter().all(of_login)
     }
 }
 
@@ -257,6 +272,15 @@ impl FromStr for Who {
 }
 
 impl Who {
+    /// True when only a client that has logged in meets it.
+    pub fn needs_login(&self) -> bool {
+        match self {
+            Self::Authenticated => true,
+            Self::Is(attribute, _) => attribute.is_of_login(),
+            Self::OwnNetworks | Self::Network(_) => false,
+        }
+    }
+
     /// Whether a request meets it; `own` says whether its client is one of ours.
     pub fn is(&self, request: &PolicyRequest<'_>, own: &dyn Fn() -> bool) -> bool {
         match self {

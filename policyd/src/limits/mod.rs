@@ -11,5 +11,6 @@ pub mod over;
 pub mod plan;
 pub mod rate;
 pub mod settle;
+pub mod stages;
 pub mod unit;
 pub mod window;

@@ -48,6 +48,32 @@ pub struct RateOf {
     pub watch: bool,
 }
 
+impl RateOf {
+    /// Name of the bucket of a key.
+    pub fn bucket_name(&self, limit: &str, key: &str) -> String {
+        let mut name = String::new();
+        self.push_prefix(&mut name, limit);
+        name.push_str(key);
+        name
+    }
+
+    fn push_prefix(&self, out: &mut String, limit: &str) {
+        out.push_str(limit);
+        out.push_str(if self.watch { " warn:" } else { " " });
+        push_span(out, self.rate.span);
+        out.push(' ');
+    }
+}
+
+impl Limit {
+    /// True when it concerns only clients that have logged in.
+    pub fn needs_login(&self) -> bool {
+        self.unit == Unit::Auth
+            || self.key.iter().any(Term::needs_login)
+            || (!self.only.is_empty() && self.only.iter().all(Who::needs_login))
+    }
+}
+
 /// One charge of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Charge {
@@ -172,10 +198,7 @@ impl Asked<'_> {
         units: i64,
     ) -> Option<Charge> {
         let mut name = String::with_capacity(64);
-        name.push_str(&limit.name);
-        name.push_str(if rate.watch { " warn:" } else { " " });
-        push_span(&mut name, rate.rate.span);
-        name.push(' ');
+        rate.push_prefix(&mut name, &limit.name);
         if !push_key(&mut name, &limit.key, self.request) {
             return None;
         }
@@ -248,7 +271,7 @@ fn millionths(units: u64) -> i64 {
 
 /// 63 bits of SHA-256 over the facts, each with its length, so that they cannot run into each other. Nobody outside chooses the
 /// instance, and nothing worse follows from two equal digests than one charge too few.
-fn digest(facts: &[&str]) -> i64 {
+pub(crate) fn digest(facts: &[&str]) -> i64 {
     let mut hash = Sha256::new();
     for fact in facts {
         hash.update((fact.len() as u64).to_le_bytes());

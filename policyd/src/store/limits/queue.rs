@@ -20,6 +20,7 @@ use crate::limits::alone::Alone;
 use crate::limits::over::{Known, Over};
 use crate::limits::plan::Order;
 use crate::limits::settle::{Batch, InForce, Settled, wait};
+use crate::limits::stages::Seen;
 use crate::store::health::Health;
 use crate::store::queue::QueueError;
 use crate::store::{Connection, STATEMENT_TIME};
@@ -79,6 +80,7 @@ pub struct LimitQueue {
 
 #[derive(Debug)]
 struct Shared {
+    seen: Seen,
     over: Over,
     alone: Alone,
     /// This host has decided by itself since the store last answered.
@@ -93,6 +95,7 @@ impl LimitQueue {
     pub fn start(store: &Store, health: Arc<Health>, stop: &CancellationToken) -> Self {
         let (entrance, waiting) = mpsc::channel(WAITING);
         let shared = Arc::new(Shared {
+            seen: Seen::default(),
             over: Over::default(),
             alone: Alone::default(),
             was_alone: AtomicBool::new(false),
@@ -107,6 +110,11 @@ impl LimitQueue {
         tasks.spawn(async move { clean(&store, &health, &stopped).await });
         tasks.close();
         Self { entrance, shared, tasks }
+    }
+
+    /// The stages that Postfix has asked.
+    pub fn seen(&self) -> &Seen {
+        &self.shared.seen
     }
 
     /// The time by the clock of the database, as far as it is known: milliseconds since 1970.
