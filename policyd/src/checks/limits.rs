@@ -140,7 +140,9 @@ fn over(around: Around<'_>, order: &Order, refusal: Refusal) -> Finding {
     if reply.notice {
         notify(around, Kind::Blocked, limit, &charge.bucket.name, rate.rate);
     }
-    let left = refusal.wait.and_then(|wait| u64::try_from(wait).ok()).unwrap_or_default();
+    // What never fits may be sent in smaller pieces, or when somebody has raised the limit.
+    let left = refusal.wait.unwrap_or_else(|| longest(rate.rate.span));
+    let left = u64::try_from(left).unwrap_or_default();
     let values = Values { seconds: left.div_ceil(1000), host: around.host, id: around.id.as_str() };
     let text = || reply.text.fill(values);
     let verdict = match reply.action {
@@ -175,12 +177,17 @@ fn notify(around: Around<'_>, kind: Kind, limit: &Limit, bucket: &str, rate: Rat
         key: key.to_owned(),
         unit: limit.unit.word(),
         rate: rate.to_string(),
-        keep: match rate.span {
-            Span::Sliding(period) => period.as_millis(),
-            Span::Calendar(window) => window.longest(),
-        },
+        keep: longest(rate.span),
         host: around.host.to_owned(),
     });
+}
+
+/// The time of a rate in milliseconds.
+fn longest(span: Span) -> i64 {
+    match span {
+        Span::Sliding(period) => period.as_millis(),
+        Span::Calendar(window) => window.longest(),
+    }
 }
 
 /// How full the buckets are, for the trace.

@@ -63,7 +63,7 @@ pub fn hints(main: &str, master: &str, asked_by: &[String], limits: &[Limit]) ->
         }
         let value = |list: &str| {
             let lines = main.lines().chain(master.lines()).filter_map(|line| line.split_once(" = "));
-            lines.filter(|(name, _)| *name == list).map(|(_, value)| value).last()
+            lines.filter(|(name, _)| *name == list).map(|(_, value)| value).next_back()
         };
         let hidden = |list: &&String| value(list).is_some_and(|value| is_behind(value, "permit_sasl_authenticated"));
         if limit.needs_login() && lists.iter().all(hidden) {
