@@ -8,6 +8,7 @@ mod import;
 mod limit;
 mod list;
 mod migrate;
+mod rules;
 mod session;
 mod why;
 
@@ -54,6 +55,9 @@ enum Command {
     /// What greylisting costs and brings
     #[command(subcommand)]
     Greylist(greylist::Action),
+    /// The rules: try a changed configuration on recorded requests, look for oddities, take over those of other programs
+    #[command(subcommand)]
+    Rules(rules::Action),
     /// Why a sender was told to come again, how it stands now, and what would let the mail through
     Why {
         /// From the reply that the sender got, or from the log
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
         Command::Limit(action) => limit::run(config, action),
         Command::List(action) => list::run(config, action),
         Command::Greylist(action) => greylist::run(config, action),
+        Command::Rules(action) => rules::run(config, action),
         Command::Why { id } => why::run(config, id),
         Command::Allow { id } => allow::run(config, id),
     }

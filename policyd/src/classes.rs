@@ -72,6 +72,8 @@ pub struct Decision {
     pub finding: Finding,
     /// How long it took.
     pub took: Duration,
+    /// Names of the rules that matched, with commas between them.
+    pub rules: String,
 }
 
 /// What every check came to, for `policyd test`.
@@ -191,7 +193,8 @@ impl Decider {
         self.hand_over(policy, request, id, &finding, &mut course);
         finding.verdict = self.sessions.with_header(finding.verdict, std::mem::take(&mut course.headers), request);
         limits::refused(around, request, &course, &finding);
-        let decision = Decision { id, check, finding, took: started.elapsed() };
+        let rules = std::mem::take(&mut course.rules);
+        let decision = Decision { id, check, finding, took: started.elapsed(), rules };
         self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
         log(request, &decision, &course);
         self.keep(policy, request, &decision, &course);
@@ -347,7 +350,7 @@ fn log(request: &PolicyRequest<'_>, decision: &Decision, course: &Course) {
         reason = decision.finding.reason.word(),
         score = course.score,
         fact = decision.finding.fact.as_str(),
-        rules = told(&course.rules),
+        rules = told(&decision.rules),
         shadow_rules = told(&course.shadow_rules),
         untold_rules = told(&course.untold_rules),
         took_us = u64::try_from(decision.took.as_micros()).unwrap_or(u64::MAX),

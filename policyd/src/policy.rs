@@ -53,7 +53,7 @@ impl Policy {
     /// Loads the lists that the settings name.
     pub fn load(settings: Settings) -> Result<Self, Mistakes> {
         let lists = Lists::load(&settings)?;
-        let rules = Rules::compile(&settings.rules, true)?;
+        let rules = Rules::compile(&settings.rules, &settings.names(), true)?;
         let greylist = &settings.greylist;
         let header = Some(&greylist.header).filter(|header| !header.is_empty());
         Ok(Self {

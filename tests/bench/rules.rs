@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use common::config::{Mistakes, Source};
 use policyd::config::RuleSettings;
 use policyd::request::{PolicyRequest, ProtocolState};
-use policyd::rules::Rules;
 use policyd::rules::expression::Moment;
 use policyd::rules::walk::{Step, Walk};
+use policyd::rules::{Names, Rules};
 
 const RULES: usize = 200;
 /// What the requirement allows, in microseconds.
@@ -69,7 +69,7 @@ fn compiled(condition: impl Fn(usize) -> String) -> Rules {
     let mut mistakes = Mistakes::new();
     let source = Source::from_text("rules", &text).expect("the rules are TOML");
     let entries = source.list::<RuleSettings>("rule", &mut mistakes);
-    let rules = Rules::compile(&entries, true).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let rules = Rules::compile(&entries, &Names::default(), true).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!((rules.list().len(), mistakes.is_empty()), (RULES, true));
     rules
 }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use common::spf::SpfResult;
 use metrics::{Counter, counter};
 
-use super::pool;
+use super::{dnsbl, pool};
 use crate::around::Around;
 use crate::course::{Answer, Course, GreylistOrder};
 use crate::request::PolicyRequest;
@@ -62,6 +62,18 @@ fn now() -> Moment {
 async fn look_up(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Course, need: &Need) -> Fact {
     let fact = match need {
         Need::Word(Word::Spf) => spf(around, request, course).await,
+        Need::DnsScore => {
+            let listings = dnsbl::listings(around, request, course).await;
+            // As in the perimeter a list without an answer weighs nothing; but when nothing is there, nothing can be told.
+            let untold = listings.entries.is_empty() && listings.silent > 0;
+            if untold { Fact::Untold } else { Fact::Number(listings.score().into()) }
+        }
+        Need::DnsList(name) => {
+            let listings = dnsbl::listings(around, request, course).await;
+            let listed = listings.entries.iter().any(|entry| entry.list == *name);
+            // Which of them gave no answer is not said.
+            if !listed && listings.silent > 0 { Fact::Untold } else { Fact::Flag(listed) }
+        }
     };
     course.note(|| format!("{} is {}", need.told(), fact.told()));
     fact
@@ -101,8 +113,10 @@ fn carry_out(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Cours
 fn leave(course: &mut Course, rule: &Rule, action: &Action, values: Values<'_>) {
     match action {
         Action::Score(points) => course.score = course.score.saturating_add(*points),
-        Action::Prepend(header) => course.headers.push(header.fill(values)),
+        Action::Limit(name) if course.limits.contains(name) => {}
+        Action::Limit(name) => course.limits.push(name.clone()),
         Action::Order(order) => course.orders.push(order.clone()),
+        Action::Prepend(header) => course.headers.push(header.fill(values)),
         Action::NoGreylist => course.greylist = GreylistOrder::Skip,
         // Whoever is whitelisted stays so.
         Action::Greylist(_) if course.greylist == GreylistOrder::Skip => {

@@ -31,7 +31,7 @@ pub use signs::{
     Effect, GeoSettings, HeloSettings, ReverseNameSettings, SenderSettings, SpfHeader, SpfIdentity, SpfSettings,
 };
 
-use crate::rules::{Action, Rules};
+use crate::rules::{Names, Rules};
 
 /// Everything that policyd reads from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,16 +85,27 @@ impl Settings {
         }
         settings.policyd.check(source, &mut mistakes);
         settings.greylist.check(source, &mut mistakes);
-        match Rules::compile(&settings.rules, false) {
-            Ok(rules) if !settings.handover.is_on() => mistakes.extend(without_secret(&settings.rules, &rules)),
-            Ok(_) => {}
-            Err(wrong) => mistakes.extend(wrong),
-        }
         settings.limits.check(source, &mut mistakes);
         settings.notify.check(source, &mut mistakes);
         let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
         settings.limit = limit::read(source, network, &mut mistakes);
+        // Last: rules name what the other sections have.
+        if let Err(wrong) = Rules::compile(&settings.rules, &settings.names(), false) {
+            mistakes.extend(wrong);
+        }
         mistakes.into_result(settings)
+    }
+
+    /// What rules can name.
+    pub fn names(&self) -> Names<'_> {
+        let perimeter = &self.perimeter;
+        let clients = perimeter.dnsbl.iter().chain(&perimeter.dnswl).map(|list| shown(&list.name, &list.zone));
+        let domains = perimeter.rhsbl.iter().map(|list| shown(&list.name, &list.zone));
+        Names {
+            dns_lists: clients.chain(domains).collect(),
+            limits: self.limit.iter().map(|limit| limit.name.as_str()).collect(),
+            handover: self.handover.is_on(),
+        }
     }
 
     /// The keys of `new` that differ from ours but take effect only at the next start.
@@ -118,17 +129,6 @@ impl Settings {
         .filter_map(|(key, differs)| differs.then_some(key))
         .collect()
     }
-}
-
-/// Rules with orders that nobody would hear of.
-fn without_secret(entries: &[Listed<RuleSettings>], rules: &Rules) -> Mistakes {
-    let mut mistakes = Mistakes::new();
-    for (entry, rule) in entries.iter().zip(rules.list()) {
-        if let Some(order) = rule.then.iter().find(|action| matches!(action, Action::Order(_))) {
-            mistakes.push(entry.mistake("then", format!("{} needs handover.secret_file", order.word())));
-        }
-    }
-    mistakes
 }
 
 /// True for a domain name of two labels or more.
@@ -175,7 +175,10 @@ mod tests {
     #[test]
     fn every_mistake_is_named_with_its_line_and_key() {
         for (text, told) in [
-            ("[[rule]]\nname = 'x'\nwhen = 'true'\nthen = ['hold']", "octroi.toml:4: rule.then: hold needs"),
+            (
+                "[[rule]]\nname = 'x'\nwhen = 'true'\nthen = ['hold']",
+                "octroi.toml:4: rule.then: rule \"x\": \"hold\": needs handover.secret_file",
+            ),
             ("[policyd]\nlisten = []", "octroi.toml:2: policyd.listen: needs"),
             ("[policyd]\nsocket_mode = '0999'", "octroi.toml:2: policyd.socket_mode: "),
             ("[policyd]\nhttp = 'unix:/x'", "octroi.toml:2: policyd.http: "),

@@ -5,11 +5,13 @@
 //! Pure, but for list files. A text in quotes takes the type of what it is compared with: `size > "10MB"`, `time < "08:30"`,
 //! `client_address == "192.0.2.1"`. The functions are in `functions`.
 
+use super::Names;
 use super::attribute::{ATTRIBUTES, Attribute, Nature, Reading, Unit, WEEKDAYS, Words, read_number};
 use super::expression::{Address, Arithmetic, Comparison, Number, Test, Text};
 use super::functions;
 use super::list::Lists;
 use super::need::Needs;
+use super::prefilter::Drafts;
 use super::sets::{self, Networks, TextSet};
 use super::syntax::{Node, Operator, What, Wrong};
 
@@ -21,10 +23,14 @@ pub const MAX_TAGS: usize = 64;
 pub struct Compiler<'l> {
     /// Where lists come from.
     pub lists: &'l mut Lists,
+    /// What else of the configuration can be named.
+    pub names: &'l Names<'l>,
     /// What has to be looked up.
     pub needs: Needs,
     /// The names of tags.
     pub tags: Vec<String>,
+    /// What patterns can be told apart by.
+    pub filters: Drafts,
     /// Some expression looks at the time.
     pub looks_at_time: bool,
 }
@@ -59,8 +65,15 @@ impl Value {
 
 impl<'l> Compiler<'l> {
     /// A compiler.
-    pub fn new(lists: &'l mut Lists) -> Self {
-        Self { lists, needs: Needs::default(), tags: Vec::new(), looks_at_time: false }
+    pub fn new(lists: &'l mut Lists, names: &'l Names<'l>) -> Self {
+        Self {
+            lists,
+            names,
+            needs: Needs::default(),
+            tags: Vec::new(),
+            filters: Drafts::default(),
+            looks_at_time: false,
+        }
     }
 
     /// Compiles what must be true or false.

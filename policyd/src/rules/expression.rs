@@ -13,6 +13,7 @@ use common::mail;
 
 use super::attribute::{ReadText, WEEKDAYS};
 use super::list::List;
+use super::prefilter::{Place, Scans};
 use super::sets::{self, Networks, Pattern, TextSet};
 use crate::request::PolicyRequest;
 
@@ -63,6 +64,8 @@ pub struct Scene<'a> {
     pub known: &'a [Option<Fact>],
     /// Tags that earlier rules gave, a bit each.
     pub tags: u64,
+    /// Which patterns can match.
+    pub scans: &'a Scans<'a>,
     /// The first fact that was missing.
     pub missing: &'a Cell<Option<usize>>,
 }
@@ -111,8 +114,8 @@ pub enum Test {
     Ends(Text, Box<str>),
     /// `contains()`
     Contains(Text, Box<str>),
-    /// `matches()`
-    Matches(Text, Pattern),
+    /// `matches()`; where the pattern is in the filter of its attribute.
+    Matches(Text, Pattern, Option<Place>),
     /// `in_list()` of a text.
     TextListed(Text, Arc<List>),
     /// Comparison of two numbers.
@@ -263,7 +266,10 @@ impl Test {
             Self::Starts(text, start) => sets::starts_with(text.value(scene)?, start),
             Self::Ends(text, end) => sets::ends_with(text.value(scene)?, end),
             Self::Contains(text, inner) => sets::contains(text.value(scene)?, inner),
-            Self::Matches(text, pattern) => pattern.is_in(text.value(scene)?),
+            Self::Matches(text, pattern, place) => {
+                let text = text.value(scene)?;
+                place.is_none_or(|place| scene.scans.may_match(place, text)) && pattern.is_in(text)
+            }
             Self::TextListed(text, list) => list.has_text(text.value(scene)?),
             _ => return None,
         })

@@ -48,6 +48,8 @@ static FUNCTIONS: &[Function] = &[
     Function { name: "tagged", count: (1, 1), usage: "tagged(\"name\")", make: tagged },
     Function { name: "known", count: (1, 1), usage: "known(spf())", make: known },
     Function { name: "spf", count: (0, 0), usage: "spf()", make: spf },
+    Function { name: "dnsbl", count: (1, 1), usage: "dnsbl(\"list\")", make: dnsbl },
+    Function { name: "dnsbl_score", count: (0, 0), usage: "dnsbl_score()", make: dnsbl_score },
 ];
 
 /// True when there is such a function.
@@ -105,9 +107,14 @@ fn in_list(compiler: &mut Compiler<'_>, arguments: &[Node], _: usize) -> Result<
 
 fn matches_pattern(compiler: &mut Compiler<'_>, arguments: &[Node], _: usize) -> Result<Value, Wrong> {
     let (text, _) = text(compiler, &arguments[0])?;
-    let pattern = constant(&arguments[1], "a pattern")?;
-    let pattern = Pattern::new(pattern).map_err(|message| Wrong::new(arguments[1].at, message))?;
-    Ok(Value::Test(Test::Matches(text, pattern)))
+    let written = constant(&arguments[1], "a pattern")?;
+    let pattern = Pattern::new(written).map_err(|message| Wrong::new(arguments[1].at, message))?;
+    // What is made of an attribute has no value of its own to be scanned once.
+    let place = match (&arguments[0].what, &pattern) {
+        (What::Name(attribute), Pattern::Regex(_)) => compiler.filters.add(attribute, written),
+        _ => None,
+    };
+    Ok(Value::Test(Test::Matches(text, pattern, place)))
 }
 
 /// A text, and a constant one of at least one character to look for in it.
@@ -185,7 +192,28 @@ fn spf(compiler: &mut Compiler<'_>, _: &[Node], at: usize) -> Result<Value, Wron
     word(compiler, Need::Word(Word::Spf), Word::Spf.words(), at)
 }
 
+fn dnsbl(compiler: &mut Compiler<'_>, arguments: &[Node], at: usize) -> Result<Value, Wrong> {
+    let name = constant(&arguments[0], "the name of a DNS list")?;
+    if !compiler.names.dns_lists.contains(&name) {
+        let hint = meant(name, compiler.names.dns_lists.iter().copied());
+        let message = format!("there is no DNS list {name:?} in [perimeter]{hint}");
+        return Err(Wrong::new(arguments[0].at, message));
+    }
+    fact(compiler, Need::DnsList(name.to_owned()), at).map(|number| Value::Test(Test::Fact(number)))
+}
+
+fn dnsbl_score(compiler: &mut Compiler<'_>, _: &[Node], at: usize) -> Result<Value, Wrong> {
+    if compiler.names.dns_lists.is_empty() {
+        return Err(Wrong::new(at, "there is no DNS list in [perimeter]"));
+    }
+    fact(compiler, Need::DnsScore, at).map(|number| Value::Number(Number::Fact(number), Unit::Plain))
+}
+
+fn fact(compiler: &mut Compiler<'_>, need: Need, at: usize) -> Result<usize, Wrong> {
+    compiler.needs.number(need).map_err(|message| Wrong::new(at, message))
+}
+
 fn word(compiler: &mut Compiler<'_>, need: Need, words: Words, at: usize) -> Result<Value, Wrong> {
-    let number = compiler.needs.number(need).map_err(|message| Wrong::new(at, message))?;
+    let number = fact(compiler, need, at)?;
     Ok(Value::Text(Text::Fact(number), Nature::Name, Some(words)))
 }

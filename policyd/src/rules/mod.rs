@@ -12,6 +12,7 @@ pub mod expression;
 pub mod functions;
 pub mod list;
 pub mod need;
+pub mod prefilter;
 pub mod sets;
 pub mod syntax;
 pub mod text;
@@ -27,11 +28,23 @@ use self::compile::Compiler;
 use self::expression::Test;
 use self::list::{List, Lists};
 use self::need::Need;
+use self::prefilter::Filters;
 use self::syntax::Node;
 use crate::config::RuleSettings;
 
 /// Most rules: a name each in metrics.
 pub const MAX_RULES: usize = 2000;
+
+/// Names in other sections of the configuration that rules can use.
+#[derive(Debug, Clone, Default)]
+pub struct Names<'a> {
+    /// DNS lists of the perimeter.
+    pub dns_lists: Vec<&'a str>,
+    /// Limits.
+    pub limits: Vec<&'a str>,
+    /// Orders reach contentd.
+    pub handover: bool,
+}
 
 /// A rule, compiled.
 #[derive(Debug, Clone)]
@@ -51,20 +64,21 @@ pub struct Rule {
 pub struct Rules {
     list: Vec<Rule>,
     needs: Vec<Need>,
+    filters: Filters,
     lists: Vec<Arc<List>>,
     looks_at_time: bool,
 }
 
 impl Rules {
     /// Compiles rules. Every mistake in any of them is told with its place. With `open` the list files are read too.
-    pub fn compile(entries: &[Listed<RuleSettings>], open: bool) -> Result<Self, Mistakes> {
+    pub fn compile(entries: &[Listed<RuleSettings>], names: &Names<'_>, open: bool) -> Result<Self, Mistakes> {
         if entries.is_empty() {
             return Ok(Self::default());
         }
         let (mut mistakes, mut lists) = (Mistakes::new(), Lists::new(open));
         let places = places(entries, &mut mistakes);
         let texts: Vec<&str> = entries.iter().map(|entry| entry.value.when.as_str()).collect();
-        let mut compiler = Compiler::new(&mut lists);
+        let mut compiler = Compiler::new(&mut lists, names);
         let mut list = Vec::with_capacity(entries.len());
         for (at, (entry, parsed)) in entries.iter().zip(syntax::parse_all(&texts)).enumerate() {
             let when = parsed.and_then(|node: Node| compiler.test(&node));
@@ -76,8 +90,9 @@ impl Rules {
             list.push(Rule { name: entry.value.name.as_str().into(), when, then, shadow: entry.value.shadow });
         }
         let (needs, looks_at_time) = (compiler.needs.into_list(), compiler.looks_at_time);
+        let filters = compiler.filters.finish();
         mistakes.extend(std::mem::take(&mut lists.mistakes));
-        mistakes.into_result(Self { list, needs, lists: lists.into_loaded(), looks_at_time })
+        mistakes.into_result(Self { list, needs, filters, lists: lists.into_loaded(), looks_at_time })
     }
 
     /// The rules in their order.

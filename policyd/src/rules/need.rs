@@ -30,6 +30,10 @@ impl Word {
 pub enum Need {
     /// A word.
     Word(Word),
+    /// What the DNS lists weigh together.
+    DnsScore,
+    /// Whether this DNS list has the client or one of its names.
+    DnsList(String),
 }
 
 impl Need {
@@ -37,6 +41,8 @@ impl Need {
     pub fn told(&self) -> String {
         match self {
             Self::Word(Word::Spf) => "spf()".to_owned(),
+            Self::DnsScore => "dnsbl_score()".to_owned(),
+            Self::DnsList(name) => format!("dnsbl({name:?})"),
         }
     }
 }

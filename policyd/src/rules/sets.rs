@@ -15,6 +15,8 @@ const PATTERN_SIZE: usize = 1 << 20;
 /// A set of texts, hashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextSet {
+    /// A bit for each length that occurs, the last one for all longer ones: most texts need no hash.
+    lengths: u64,
     /// A power of two of them.
     buckets: Box<[Vec<Box<str>>]>,
 }
@@ -23,8 +25,9 @@ impl TextSet {
     /// A set of these.
     pub fn new(texts: impl ExactSizeIterator<Item = String>) -> Self {
         let count = (texts.len() * 2).next_power_of_two();
-        let mut set = Self { buckets: vec![Vec::new(); count].into_boxed_slice() };
+        let mut set = Self { lengths: 0, buckets: vec![Vec::new(); count].into_boxed_slice() };
         for text in texts {
+            set.lengths |= 1 << text.len().min(63);
             let text = text.to_ascii_lowercase().into_boxed_str();
             let bucket = set.bucket(&text);
             if !set.buckets[bucket].contains(&text) {
@@ -36,7 +39,8 @@ impl TextSet {
 
     /// True when the text is one of them.
     pub fn contains(&self, text: &str) -> bool {
-        self.buckets[self.bucket(text)].iter().any(|known| known.eq_ignore_ascii_case(text))
+        self.lengths >> text.len().min(63) & 1 == 1
+            && self.buckets[self.bucket(text)].iter().any(|known| known.eq_ignore_ascii_case(text))
     }
 
     /// FNV-1a of the lower-case text. The keys are the administrator's, so nobody can choose them to collide.

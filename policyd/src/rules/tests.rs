@@ -17,7 +17,8 @@ fn rules(text: &str) -> Result<Rules, String> {
     let mut mistakes = Mistakes::new();
     let source = Source::from_text("octroi.toml", text).map_err(|mistakes| mistakes.to_string())?;
     let entries = source.list::<RuleSettings>("rule", &mut mistakes);
-    let compiled = Rules::compile(&entries, true);
+    let compiled =
+        Rules::compile(&entries, &Names { dns_lists: vec!["zen"], limits: vec!["bulk"], handover: true }, true);
     mistakes.into_result(()).and(compiled).map_err(|mistakes| mistakes.to_string())
 }
 
@@ -50,8 +51,8 @@ fn request() -> PolicyRequest<'static> {
 const MOMENT: Moment = Moment { minutes: 20 * 60 + 30, date: 20_261_118, weekday: 2 };
 
 fn truth(rules: &Rules, request: &PolicyRequest<'_>, known: &[Option<Fact>]) -> (Truth, Option<usize>) {
-    let missing = Cell::new(None);
-    let scene = Scene { request, moment: MOMENT, known, tags: 0, missing: &missing };
+    let (missing, scans) = (Cell::new(None), rules.filters.room());
+    let scene = Scene { request, moment: MOMENT, known, tags: 0, scans: &scans, missing: &missing };
     (rules.list()[0].when.holds(&scene), missing.get())
 }
 
@@ -182,6 +183,11 @@ fn mistakes_are_told_with_their_place() {
         ("in_list(sender, 'partners')", "character 17, at \"'partners')\": \"partners\" is not the path"),
         ("in_list(sender, 'x:/y')", "character 17, at \"'x:/y')\": \"x\" is no format"),
         ("spf() == 'temperror'", "character 10, at \"'temperror'\": it is never \"temperror\""),
+        (
+            "dnsbl('zem')",
+            "character 7, at \"'zem')\": there is no DNS list \"zem\" in [perimeter]; did you mean \"zen\"?",
+        ),
+        ("dnsbl_score() == 'high'", "character 18, at \"'high'\": a number is compared with a number"),
         ("size > 10MB", "character 10, at \"MB\": a size with its unit stands in quotes"),
     ] {
         let message = rule(when).map(drop).unwrap_err();
@@ -232,6 +238,10 @@ fn actions_are_checked() {
         ("prepend X-Foo", "must be a header line"),
         ("prepend", "prepend needs a header line"),
         ("tag", "\"\" is not a name"),
+        ("limit bluk", "there is no limit \"bluk\"; did you mean \"bulk\"?"),
+        ("hold on", "hold takes no address"),
+        ("redirect", "redirect needs an address"),
+        ("bcc a b@c", "\"a b@c\" is not a plain address"),
         ("rejct 5.7.1 x", "there is no action \"rejct\"; did you mean \"reject\"?"),
     ] {
         let message = rules(&format!("[[rule]]\nname = 'r'\nthen = ['{then}']\n")).map(drop).unwrap_err();
@@ -240,6 +250,17 @@ fn actions_are_checked() {
     }
     let both = rules("[[rule]]\nname = 'r'\nthen = ['greylist', 'no_greylist']\n").map(drop).unwrap_err();
     assert!(both.contains("contradict"), "{both}");
+}
+
+#[test]
+fn orders_need_a_way_to_contentd() {
+    let source =
+        Source::from_text("octroi.toml", "[[rule]]\nname = 'r'\nthen = ['hold', 'redirect box@our.test']\n").unwrap();
+    let entries = source.list::<RuleSettings>("rule", &mut Mistakes::new());
+    let told = Rules::compile(&entries, &Names::default(), false).map(drop).unwrap_err().to_string();
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(told.contains("\"hold\": needs handover.secret_file: contentd would not hear of it"), "{told}");
+    assert!(Rules::compile(&entries, &Names { handover: true, ..Names::default() }, false).is_ok());
 }
 
 #[test]
@@ -258,6 +279,7 @@ fn what_cannot_be_told_decides_nothing_unless_the_rest_does() {
         ("!known(spf()) || spf() == 'pass'", true, Some(true), Some(true)),
         ("(spf() == 'pass' ? size : 0) > 0", true, None, Some(true)),
         ("size / recipient_count > 5", false, None, None),
+        ("dnsbl('zen') || size > 10", false, Some(true), Some(true)),
     ] {
         let compiled = rule(when).unwrap_or_else(|told| panic!("{when}: {told}"));
         let (first, asked) = truth(&compiled, &request(), &[None]);

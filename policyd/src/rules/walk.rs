@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use super::expression::{Fact, Moment, Scene};
 use super::need::Need;
+use super::prefilter::Scans;
 use super::{Action, Rule, Rules};
 use crate::request::PolicyRequest;
 
@@ -33,14 +34,16 @@ pub struct Walk<'r> {
     next: usize,
     tags: u64,
     known: Vec<Option<Fact>>,
+    scans: Scans<'r>,
     tells_all: bool,
 }
 
 impl<'r> Walk<'r> {
     /// At the first rule. With `tells_all` rules that do not match are told too.
     pub fn new(rules: &'r Rules, tells_all: bool) -> Self {
-        // Without look-ups nothing is allocated.
-        Self { rules, next: 0, tags: 0, known: vec![None; rules.needs.len()], tells_all }
+        // Without look-ups and patterns nothing is allocated.
+        let (known, scans) = (vec![None; rules.needs.len()], rules.filters.room());
+        Self { rules, next: 0, tags: 0, known, scans, tells_all }
     }
 
     /// What was looked up.
@@ -50,11 +53,12 @@ impl<'r> Walk<'r> {
         }
     }
 
-    /// Goes on to the next rule that says something.
+    /// Goes on to the next rule that says something. The request is the same each time.
     pub fn step(&mut self, request: &PolicyRequest<'_>, moment: Moment) -> Step<'r> {
         while let Some(rule) = self.rules.list.get(self.next) {
             let (place, missing) = (self.next, Cell::new(None));
-            let scene = Scene { request, moment, known: &self.known, tags: self.tags, missing: &missing };
+            let (known, tags, scans) = (&self.known, self.tags, &self.scans);
+            let scene = Scene { request, moment, known, tags, scans, missing: &missing };
             let truth = rule.when.holds(&scene);
             if let (None, Some(number)) = (truth, missing.get())
                 && let Some(need) = self.rules.needs.get(number)

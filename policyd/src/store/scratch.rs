@@ -55,13 +55,25 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes an empty copy and looks whether the original can be read.
-    pub async fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
+    /// An empty store that is a copy of nothing.
+    pub async fn empty(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let (copy, folder) = Self::copy(settings).await?;
+        let told = "an empty store in memory of this command".to_owned();
+        Ok(Self { copy, original: None, told, _folder: folder })
+    }
+
+    async fn copy(settings: &StoreSettings) -> Result<(Store, tempfile::TempDir), StoreError> {
         let failed = |error: std::io::Error| StoreError::Broken(format!("cannot make a temporary folder: {error}"));
         let folder = tempfile::tempdir().map_err(failed)?;
         let url = format!("sqlite:{}", folder.path().join("scratch.db").display());
         let copy = Store::open(&StoreSettings { url, url_file: None, ..settings.clone() }).await?;
         copy.migrate().await?;
+        Ok((copy, folder))
+    }
+
+    /// Makes an empty copy and looks whether the original can be read.
+    pub async fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let (copy, folder) = Self::copy(settings).await?;
         let (original, told) = match read_only(settings).await {
             Ok(store) => {
                 let told = format!("a copy of the {} store, which is only read", store.kind());

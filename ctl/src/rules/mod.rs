@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! `octroi rules`: what a changed configuration would decide about recorded requests, what is odd in the rules, and the rules of other
+//! programs as ours.
+
+mod import;
+mod lint;
+mod milter_greylist;
+mod postfwd;
+mod recorded;
+mod replay;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What is done with rules.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Action {
+    /// Decide recorded requests by the configuration and by a candidate for it, and show which decisions change
+    ///
+    /// Recorded are requests as Postfix sends them (as for `policyd test`), or log lines of decisions. Everything happens in this command,
+    /// on an empty store; nothing is asked, nothing is changed.
+    Replay {
+        /// The configuration that may take the place of the present one; conf.d/*.toml beside it is read after it
+        #[arg(long, value_name = "FILE")]
+        candidate: PathBuf,
+        /// Requests or log lines; "-" is standard input
+        recorded: PathBuf,
+        /// Look up in DNS what rules and checks ask for; otherwise it cannot be told
+        #[arg(long)]
+        dns: bool,
+        /// Examples shown of each change
+        #[arg(long, default_value_t = 3)]
+        examples: usize,
+    },
+    /// Look for rules that never come to pass or do nothing
+    Lint,
+    /// Print rules of another program as ours; what is not carried over is named
+    Import {
+        /// Whose rules they are
+        #[arg(value_enum)]
+        program: import::Program,
+        /// Its rules; "-" is standard input
+        file: PathBuf,
+    },
+}
+
+pub(crate) fn run(config: Option<&Path>, action: Action) -> ExitCode {
+    match action {
+        Action::Replay { candidate, recorded, dns, examples } => {
+            replay::run(&replay::Plan { config, candidate: &candidate, recorded: &recorded, dns, examples })
+        }
+        Action::Lint => lint::run(config),
+        Action::Import { program, file } => import::run(program, &file),
+    }
+}
