@@ -113,6 +113,8 @@ fn carry_out(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Cours
 fn leave(course: &mut Course, rule: &Rule, action: &Action, values: Values<'_>) {
     match action {
         Action::Score(points) => course.score = course.score.saturating_add(*points),
+        Action::Limit(name) if course.limits.contains(name) => {}
+        Action::Limit(name) => course.limits.push(name.clone()),
         Action::Order(order) => course.orders.push(order.clone()),
         Action::Prepend(header) => course.headers.push(header.fill(values)),
         Action::NoGreylist => course.greylist = GreylistOrder::Skip,

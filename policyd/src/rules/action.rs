@@ -12,13 +12,14 @@ use super::text::Template;
 use crate::template::{header_mistake, reply_mistake_of};
 
 /// All words of actions.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 17] = [
     "accept",
     "reject",
     "defer",
     "defer_if_permit",
     "greylist",
     "no_greylist",
+    "limit",
     "score",
     "prepend",
     "tag",
@@ -48,6 +49,8 @@ pub enum Action {
     Greylist(Option<Period>),
     /// Not greylisted.
     NoGreylist,
+    /// This limit must be met, too.
+    Limit(String),
     /// Points against the client, or for it below zero.
     Score(i32),
     /// A header line for the message.
@@ -83,6 +86,7 @@ impl Action {
             "greylist" if rest.is_empty() => Ok(Self::Greylist(None)),
             "greylist" => delay(rest).map(|delay| Self::Greylist(Some(delay))),
             "no_greylist" => alone(Self::NoGreylist),
+            "limit" => limit(rest, compiler).map(Self::Limit),
             "score" => score(rest).map(Self::Score),
             "prepend" => header(rest).map(Self::Prepend),
             "tag" => tag_name(rest).and_then(|name| compiler.tag(name)).map(Self::Tag),
@@ -112,6 +116,7 @@ impl Action {
             Self::DeferIfPermit(_) => "defer_if_permit",
             Self::Greylist(_) => "greylist",
             Self::NoGreylist => "no_greylist",
+            Self::Limit(_) => "limit",
             Self::Score(_) => "score",
             Self::Prepend(_) => "prepend",
             Self::Tag(_) => "tag",
@@ -143,11 +148,18 @@ fn reply(text: &str, class: char) -> Result<Template, String> {
     }
 }
 
+fn limit(name: &str, compiler: &Compiler<'_>) -> Result<String, String> {
+    match compiler.names.limits.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("there is no limit {name:?}{}", meant(name, compiler.names.limits.iter().copied()))),
+    }
+}
+
 fn order(text: &str, compiler: &Compiler<'_>) -> Result<Order, String> {
     let order = text.parse::<Order>().map_err(|error| error.to_string())?;
     match compiler.names.handover {
         true => Ok(order),
-        false => Err("contentd does not hear of it: handover.secret_file is not set".to_owned()),
+        false => Err("needs handover.secret_file: contentd would not hear of it".to_owned()),
     }
 }
 

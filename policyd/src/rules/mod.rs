@@ -40,6 +40,8 @@ pub const MAX_RULES: usize = 2000;
 pub struct Names<'a> {
     /// DNS lists of the perimeter.
     pub dns_lists: Vec<&'a str>,
+    /// Limits.
+    pub limits: Vec<&'a str>,
     /// Orders reach contentd.
     pub handover: bool,
 }

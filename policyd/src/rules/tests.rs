@@ -17,7 +17,8 @@ fn rules(text: &str) -> Result<Rules, String> {
     let mut mistakes = Mistakes::new();
     let source = Source::from_text("octroi.toml", text).map_err(|mistakes| mistakes.to_string())?;
     let entries = source.list::<RuleSettings>("rule", &mut mistakes);
-    let compiled = Rules::compile(&entries, &Names { dns_lists: vec!["zen"], handover: true }, true);
+    let compiled =
+        Rules::compile(&entries, &Names { dns_lists: vec!["zen"], limits: vec!["bulk"], handover: true }, true);
     mistakes.into_result(()).and(compiled).map_err(|mistakes| mistakes.to_string())
 }
 
@@ -237,6 +238,7 @@ fn actions_are_checked() {
         ("prepend X-Foo", "must be a header line"),
         ("prepend", "prepend needs a header line"),
         ("tag", "\"\" is not a name"),
+        ("limit bluk", "there is no limit \"bluk\"; did you mean \"bulk\"?"),
         ("hold on", "hold takes no address"),
         ("redirect", "redirect needs an address"),
         ("bcc a b@c", "\"a b@c\" is not a plain address"),
@@ -257,7 +259,7 @@ fn orders_need_a_way_to_contentd() {
     let entries = source.list::<RuleSettings>("rule", &mut Mistakes::new());
     let told = Rules::compile(&entries, &Names::default(), false).map(drop).unwrap_err().to_string();
     assert_eq!(told.lines().count(), 2, "{told}");
-    assert!(told.contains("\"hold\": contentd does not hear of it: handover.secret_file is not set"), "{told}");
+    assert!(told.contains("\"hold\": needs handover.secret_file: contentd would not hear of it"), "{told}");
     assert!(Rules::compile(&entries, &Names { handover: true, ..Names::default() }, false).is_ok());
 }
 
