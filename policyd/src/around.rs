@@ -9,6 +9,7 @@ use crate::pending::Pending;
 use crate::perimeter::Perimeter;
 use crate::policy::Policy;
 use crate::recipients::book::Book;
+use crate::servers::Servers;
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
 use crate::store::limits::queue::LimitQueue;
@@ -41,6 +42,8 @@ pub struct Around<'a> {
     pub pending: &'a Pending,
     /// Which messages have their header.
     pub sessions: &'a Sessions,
+    /// Other policy servers; none where nobody is asked.
+    pub servers: Option<&'a Servers>,
     /// Name of this host.
     pub host: &'a str,
     /// Id of this decision.

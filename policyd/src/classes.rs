@@ -19,6 +19,8 @@ use crate::perimeter::Perimeter;
 use crate::policy::Policy;
 use crate::recipients::book::Book;
 use crate::request::PolicyRequest;
+use crate::rules::theirs;
+use crate::servers::{Decided, Servers};
 use crate::session::Sessions;
 use crate::store::book::TrustBook;
 use crate::store::decisions::{DecisionLog, Logged};
@@ -102,6 +104,7 @@ pub struct Decider {
     limits: Option<LimitQueue>,
     recipients: Option<Book>,
     notifier: Option<Notifier>,
+    servers: Option<Servers>,
     pending: Pending,
     sessions: Sessions,
     tally: Tally,
@@ -125,6 +128,7 @@ impl Decider {
             limits: None,
             recipients: None,
             notifier: None,
+            servers: None,
             pending,
             sessions,
             tally,
@@ -151,6 +155,12 @@ impl Decider {
     #[must_use]
     pub fn guarding(self, perimeter: Perimeter) -> Self {
         Self { perimeter: Some(perimeter), ..self }
+    }
+
+    /// The same with a way to ask other policy servers.
+    #[must_use]
+    pub fn asking(self, servers: Servers) -> Self {
+        Self { servers: Some(servers), ..self }
     }
 
     /// The same with rate limits.
@@ -219,6 +229,7 @@ impl Decider {
         let decision = Decision { id, check, finding, took: started.elapsed(), rules };
         self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
         log(request, &decision, &course);
+        self.compare(request, &decision, &mut course);
         self.keep(policy, request, &decision, &course);
         self.log_in_store(policy, request, &decision);
         if let Some(marker) = &self.marker {
@@ -239,6 +250,15 @@ impl Decider {
         if !course.orders.is_empty() || policy.settings.handover.results {
             let now = u64::try_from(now_ms() / 1000).unwrap_or_default();
             orders::hand_over(policy, (id, now), request, &finding.verdict, course);
+        }
+    }
+
+    /// Has the decision compared with what other policy servers say.
+    fn compare(&self, request: &PolicyRequest<'_>, decision: &Decision, course: &mut Course) {
+        let Some(servers) = &self.servers else { return };
+        for server in std::mem::take(&mut course.compare) {
+            let class = theirs::class(&decision.finding.verdict);
+            servers.compare(server, request.written(), Decided { id: decision.id.as_str().to_owned(), class });
         }
     }
 
@@ -307,6 +327,7 @@ impl Decider {
             notifier: self.notifier.as_ref(),
             pending: &self.pending,
             sessions: &self.sessions,
+            servers: self.servers.as_ref(),
             host: &self.host,
             id,
             deadline,

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use common::address::Address;
 use common::units::Period;
 
 use crate::checks::pool::Spf;
@@ -73,6 +74,8 @@ pub struct Course {
     pub limits: Vec<String>,
     /// Header lines (`Name: value`) for the message, each name once per message.
     pub headers: Vec<String>,
+    /// Other policy servers with which the decision is compared.
+    pub compare: Vec<Address>,
     /// Names of the rules that matched, with commas between them.
     pub rules: String,
     /// Names of shadow rules that matched, each with what it would have done.

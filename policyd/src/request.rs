@@ -188,6 +188,55 @@ impl<'a> PolicyRequest<'a> {
         request
     }
 
+    /// The request as Postfix writes it, for another policy server. What we do not know it is not told.
+    pub fn written(&self) -> String {
+        let mut out = String::with_capacity(1024);
+        out.push_str("request=smtpd_access_policy\n");
+        let address = |ip: Option<IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
+        let number = |number: u64| if number == 0 { String::new() } else { number.to_string() };
+        for (name, value) in [
+            ("protocol_state", self.state.word()),
+            ("protocol_name", &self.protocol_name),
+            ("helo_name", &self.helo_name),
+            ("queue_id", &self.queue_id),
+            ("sender", &self.sender),
+            ("recipient", &self.recipient),
+            ("recipient_count", &self.recipient_count.to_string()),
+            ("client_address", &address(self.client_address)),
+            ("client_name", self.client_name.as_deref().unwrap_or("unknown")),
+            ("reverse_client_name", self.reverse_client_name.as_deref().unwrap_or("unknown")),
+            ("client_port", &number(self.client_port.into())),
+            ("instance", &self.instance),
+            ("sasl_method", &self.sasl_method),
+            ("sasl_username", &self.sasl_username),
+            ("sasl_sender", &self.sasl_sender),
+            ("size", &self.size.to_string()),
+            ("ccert_subject", &self.ccert_subject),
+            ("ccert_issuer", &self.ccert_issuer),
+            ("ccert_fingerprint", &self.ccert_fingerprint),
+            ("ccert_pubkey_fingerprint", &self.ccert_pubkey_fingerprint),
+            ("encryption_protocol", &self.encryption_protocol),
+            ("encryption_cipher", &self.encryption_cipher),
+            ("encryption_keysize", &self.encryption_keysize.to_string()),
+            ("etrn_domain", &self.etrn_domain),
+            ("stress", if self.stress { "yes" } else { "" }),
+            ("policy_context", &self.policy_context),
+            ("server_address", &address(self.server_address)),
+            ("server_port", &number(self.server_port.into())),
+            ("tls_sni", &self.tls_sni),
+            ("mail_version", &self.mail_version),
+            ("compatibility_level", &self.compatibility_level),
+        ] {
+            out.push_str(name);
+            out.push('=');
+            // A name of a certificate, decoded, may have a line end in it.
+            out.extend(value.chars().map(|c| if matches!(c, '\n' | '\0') { '?' } else { c }));
+            out.push('\n');
+        }
+        out.push('\n');
+        out
+    }
+
     /// True for the null sender `<>`; false while no sender has been given.
     pub fn is_null_sender(&self) -> bool {
         self.state.has_sender() && self.sender.is_empty()
@@ -274,6 +323,21 @@ mod tests {
             assert_eq!(PolicyRequest { protocol_name: "".into(), ..request.clone() }, expected);
             assert!(!request.is_null_sender());
         });
+    }
+
+    #[test]
+    fn a_written_request_is_read_again() {
+        let lines = "protocol_state=DATA\nprotocol_name=ESMTP\nhelo_name=h.example\nqueue_id=8045F2AB23\nsender=f\u{e9}@bar.tld\n\
+            recipient=bar@foo.tld\nrecipient_count=3\nclient_address=2001:db8::1\nclient_port=1234\nclient_name=a.example\n\
+            reverse_client_name=b.example\ninstance=1.2\nsasl_username=you\nsize=12\nencryption_keysize=256\nstress=yes\n\
+            policy_context=x\nserver_address=192.0.2.1\nserver_port=25\n";
+        for lines in [lines, "protocol_state=CONNECT\n"] {
+            with(lines, |request| {
+                let written = request.written();
+                let body = written.strip_prefix("request=smtpd_access_policy\n").unwrap().strip_suffix('\n').unwrap();
+                with(body, |again| assert_eq!(again, request));
+            });
+        }
     }
 
     #[test]

@@ -80,6 +80,8 @@ fn describe() {
         "octroi_policyd_journal_replayed_total",
         "Records that the store has taken over from the journal."
     );
+    describe_counter!("octroi_policyd_asked_total", "Questions to other policy servers, by outcome.");
+    describe_counter!("octroi_policyd_compared_total", "Decisions compared with those of other policy servers.");
     describe_counter!("octroi_policyd_rule_matches_total", "Requests that a rule matched.");
     describe_counter!("octroi_policyd_rule_shadow_total", "Requests that a shadow rule matched.");
     describe_counter!("octroi_policyd_rule_untold_total", "Requests of which cannot be told whether a rule matches.");

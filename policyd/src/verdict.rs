@@ -98,6 +98,8 @@ pub enum Reason {
     RuleRejected,
     /// A rule refuses for now.
     RuleDeferred,
+    /// The policy server that a rule asks refuses.
+    RuleAsked,
     /// The client has logged in; its mail is not greylisted.
     Authenticated,
     /// The client is one of ours; its mail is not greylisted.
@@ -198,6 +200,7 @@ impl Reason {
             Self::RuleAccepted => "rule_accepted",
             Self::RuleRejected => "rule_rejected",
             Self::RuleDeferred => "rule_deferred",
+            Self::RuleAsked => "rule_asked",
             Self::Authenticated => "authenticated",
             Self::OwnNetwork => "own_network",
             Self::NoClient => "no_client",

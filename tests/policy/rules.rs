@@ -197,3 +197,63 @@ async fn a_limit_holds_where_a_rule_asks_for_it() {
     }
     gate.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_policy_server_is_asked_and_compared() {
+    let (_folder, url) = sqlite();
+    let theirs = "[[rule]]\nname = 'their-bad'\nwhen = \"sender_domain == 'bad.example'\"\nthen = ['reject 5.7.9 they say no']\n\
+        [[rule]]\nname = 'marked'\nwhen = \"sender_domain == 'marked.example'\"\nthen = ['prepend X-Theirs: yes', 'accept']\n\
+        [[rule]]\nname = 'rest'\nthen = ['accept']\n";
+    let other = Gate::ready(with_rules(&url, theirs)).await;
+    let dead = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ours = format!(
+        "[[rule]]\nname = 'migrating'\nthen = ['no_greylist', 'compare {other}']\n\
+         [[rule]]\nname = 'dead'\nwhen = \"starts_with(recipient, 'dead')\"\nthen = ['ask {dead}', 'reject 5.7.1 went on']\n\
+         [[rule]]\nname = 'silent'\nwhen = \"starts_with(recipient, 'silent')\"\nthen = ['ask {silent}', 'reject 5.7.1 went on']\n\
+         [[rule]]\nname = 'unasked'\nwhen = \"starts_with(recipient, 'alone')\"\nthen = ['stop']\n\
+         [[rule]]\nname = 'ask'\nthen = ['ask {other}']\n",
+        other = other.address,
+        silent = silent.local_addr().unwrap(),
+    );
+    let (_second, url) = sqlite();
+    let mut settings = with_rules(&url, &ours);
+    settings.policyd.budget = "2s".parse().unwrap();
+    let gate = Gate::ready(settings).await;
+    let mut client = gate.client().await;
+    for (sender, recipient, action) in [
+        ("a@bad.example", "r@our.test", "REJECT 5.7.9 they say no"),
+        ("b@bad.example", "r@our.test", "REJECT 5.7.9 they say no"),
+        ("a@marked.example", "r@our.test", "PREPEND X-Theirs: yes"),
+        ("a@good.example", "r@our.test", "DUNNO"),
+        ("a@bad.example", "alone@our.test", "DUNNO"),
+        ("a@good.example", "dead@our.test", "REJECT 5.7.1 went on"),
+        ("a@good.example", "silent@our.test", "REJECT 5.7.1 went on"),
+    ] {
+        let request = rcpt("192.0.2.1", sender, recipient).replace("instance=1.2.3.4", &format!("instance={sender}"));
+        assert_eq!(client.ask(&request).await.as_deref(), Some(action), "{sender} {recipient}");
+    }
+    let wanted = [
+        "octroi_policyd_asked_total{outcome=\"unreachable\"} 1",
+        "octroi_policyd_asked_total{outcome=\"late\"} 1",
+        "octroi_policyd_compared_total{outcome=\"differs\"} 3",
+        "octroi_policyd_compared_total{outcome=\"same\"} 4",
+        "octroi_policyd_decisions_total{action=\"reject\",reason=\"rule_asked\"} 2",
+    ];
+    let counted = async {
+        loop {
+            let metrics = gate.get("/metrics").await;
+            if wanted.iter().all(|line| metrics.lines().any(|told| told == *line)) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(crate::gate::PATIENCE, counted).await;
+    assert!(in_time.is_ok(), "{}", gate.get("/metrics").await);
+    gate.end().await;
+    other.end().await;
+}

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::OnceLock;
 
+use common::address::Address;
 use common::spf::SpfResult;
 use metrics::{Counter, counter};
 
@@ -18,6 +19,7 @@ use crate::request::PolicyRequest;
 use crate::rules::expression::{Fact, Moment};
 use crate::rules::need::{Need, Word};
 use crate::rules::text::Values;
+use crate::rules::theirs::Theirs;
 use crate::rules::walk::{Step, Walk};
 use crate::rules::{Action, Rule, Rules};
 use crate::store::queue::QueueError;
@@ -39,7 +41,7 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut
             Step::Matched(place, rule) if rule.shadow => shadow(around, course, place, rule),
             Step::Matched(place, rule) => {
                 matched(around, course, place, rule);
-                if let Some(finding) = carry_out(around, request, course, rule) {
+                if let Some(finding) = carry_out(around, request, course, rule).await {
                     return Ok(Answer::Final(finding));
                 }
                 walk.follow(rule);
@@ -90,7 +92,12 @@ async fn spf(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Cours
 }
 
 /// Does what a rule says. Some: it decides.
-fn carry_out(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Course, rule: &Rule) -> Option<Finding> {
+async fn carry_out(
+    around: Around<'_>,
+    request: &PolicyRequest<'_>,
+    course: &mut Course,
+    rule: &Rule,
+) -> Option<Finding> {
     let values = Values { request, id: around.id.as_str(), host: around.host, rule: &rule.name };
     for action in &rule.then {
         let decided = match action {
@@ -98,6 +105,10 @@ fn carry_out(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Cours
             Action::Reject(text) => (Verdict::Reject(Cow::Owned(text.fill(values))), Reason::RuleRejected),
             Action::Defer(text) => (Verdict::Defer(text.fill(values)), Reason::RuleDeferred),
             Action::DeferIfPermit(text) => (Verdict::DeferIfPermit(text.fill(values)), Reason::RuleDeferred),
+            Action::Ask(server) => match ask(around, request, course, rule, server).await {
+                Some(verdict) => (verdict, Reason::RuleAsked),
+                None => continue,
+            },
             other => {
                 leave(course, rule, other, values);
                 continue;
@@ -109,12 +120,37 @@ fn carry_out(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Cours
     None
 }
 
+/// Asks another policy server; gives its refusal. Without an answer the rules go on.
+async fn ask(
+    around: Around<'_>,
+    request: &PolicyRequest<'_>,
+    course: &mut Course,
+    rule: &Rule,
+    server: &Address,
+) -> Option<Verdict> {
+    let Some(servers) = around.servers else {
+        course.note(|| format!("rule {}: {server} is not asked here", rule.name));
+        return None;
+    };
+    match servers.ask(server, &request.written(), pool::part(around.deadline)).await {
+        Ok(Theirs::Refuses(verdict)) => return Some(verdict),
+        Ok(Theirs::Header(header)) => course.headers.push(header),
+        Ok(Theirs::GoesOn) => {}
+        Err(error) => {
+            let (error, server) = (error.to_string(), server.to_string());
+            tracing::warn!(id = around.id.as_str(), rule = &*rule.name, server, error, "no answer of a policy server");
+        }
+    }
+    None
+}
+
 /// Leaves an order to the checks after this one.
 fn leave(course: &mut Course, rule: &Rule, action: &Action, values: Values<'_>) {
     match action {
         Action::Score(points) => course.score = course.score.saturating_add(*points),
         Action::Limit(name) if course.limits.contains(name) => {}
         Action::Limit(name) => course.limits.push(name.clone()),
+        Action::Compare(server) => course.compare.push(server.clone()),
         Action::Order(order) => course.orders.push(order.clone()),
         Action::Prepend(header) => course.headers.push(header.fill(values)),
         Action::NoGreylist => course.greylist = GreylistOrder::Skip,
@@ -127,7 +163,7 @@ fn leave(course: &mut Course, rule: &Rule, action: &Action, values: Values<'_>) 
         }
         // About the list of rules itself, or done already.
         Action::Tag(_) | Action::Stop | Action::SkipTo(_) => {}
-        Action::Accept | Action::Reject(_) | Action::Defer(_) | Action::DeferIfPermit(_) => {}
+        Action::Accept | Action::Reject(_) | Action::Defer(_) | Action::DeferIfPermit(_) | Action::Ask(_) => {}
     }
 }
 

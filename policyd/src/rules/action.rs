@@ -4,6 +4,7 @@
 //! Pure. Words, numbers and reply texts are checked when the configuration is read. Whether the list ends with an action is said here
 //! ([`Action::is_last`]); carrying out is for `checks::rules`.
 
+use common::address::Address;
 use common::orders::Order;
 use common::units::Period;
 
@@ -12,7 +13,7 @@ use super::text::Template;
 use crate::template::{header_mistake, reply_mistake_of};
 
 /// All words of actions.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 19] = [
     "accept",
     "reject",
     "defer",
@@ -30,6 +31,8 @@ const WORDS: [&str; 17] = [
     "bcc",
     "discard",
     "no_attachments",
+    "ask",
+    "compare",
 ];
 /// Largest score of one action, up or down: a sum of all rules stays far from overflow.
 const MAX_SCORE: i32 = 10_000;
@@ -63,6 +66,10 @@ pub enum Action {
     SkipTo(usize),
     /// What contentd is to do with the message.
     Order(Order),
+    /// Another policy server is asked, and a refusal of it is ours.
+    Ask(Address),
+    /// Another policy server is asked behind our answer, and what it says is compared with that.
+    Compare(Address),
 }
 
 impl Action {
@@ -92,6 +99,8 @@ impl Action {
             "tag" => tag_name(rest).and_then(|name| compiler.tag(name)).map(Self::Tag),
             "stop" => alone(Self::Stop),
             "skip_to" => find(rest).map(Self::SkipTo),
+            "ask" => rest.parse().map(Self::Ask),
+            "compare" => rest.parse().map(Self::Compare),
             word if Order::WORDS.contains(&word) => order(text, compiler).map(Self::Order),
             _ => Err(format!("there is no action {word:?}{}", meant(word, WORDS.into_iter()))),
         }
@@ -123,6 +132,8 @@ impl Action {
             Self::Stop => "stop",
             Self::SkipTo(_) => "skip_to",
             Self::Order(order) => order.word(),
+            Self::Ask(_) => "ask",
+            Self::Compare(_) => "compare",
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod prefilter;
 pub mod sets;
 pub mod syntax;
 pub mod text;
+pub mod theirs;
 pub mod walk;
 
 use std::collections::HashMap;

@@ -239,6 +239,8 @@ fn actions_are_checked() {
         ("prepend", "prepend needs a header line"),
         ("tag", "\"\" is not a name"),
         ("limit bluk", "there is no limit \"bluk\"; did you mean \"bulk\"?"),
+        ("ask", "\"\" is not an address"),
+        ("compare unix:sock", "\"unix:sock\": a UNIX socket needs an absolute path"),
         ("hold on", "hold takes no address"),
         ("redirect", "redirect needs an address"),
         ("bcc a b@c", "\"a b@c\" is not a plain address"),
