@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! The administrator's rules in a running daemon, and in a decision with canned DNS.
 
+use std::net::Ipv4Addr;
+
 use common::config::Source;
 use policyd::config::Settings;
+use tests::mmdb::{self, Value};
+use tests::nameserver::NameServer;
 
 use crate::gate::{Gate, patient, rcpt, sqlite, strict};
+use crate::perimeter;
 use crate::pool::{Host, from};
 
 /// A strict greylist on the store at `url`, with these rules.
@@ -256,4 +261,42 @@ async fn another_policy_server_is_asked_and_compared() {
     assert!(in_time.is_ok(), "{}", gate.get("/metrics").await);
     gate.end().await;
     other.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_perimeter_knows_is_known_to_rules() {
+    let (folder, url) = sqlite();
+    let (countries, asns) = (folder.path().join("country.mmdb"), folder.path().join("asn.mmdb"));
+    let network = (Ipv4Addr::new(198, 31, 8, 0), 24);
+    let iso = Value::Map(vec![("country", Value::Map(vec![("iso_code", Value::Text("XX"))]))]);
+    std::fs::write(&countries, mmdb::write(&[(network.0, network.1, iso)])).unwrap();
+    let asn = Value::Map(vec![("autonomous_system_number", Value::Number(64496))]);
+    std::fs::write(&asns, mmdb::write(&[(network.0, network.1, asn)])).unwrap();
+    let dns = NameServer::start(
+        "2.0.0.127.bl.rules.test A 127.0.0.2\n5.7.31.198.bl.rules.test A 127.0.0.2\n6.7.31.198.bl.rules.test A 127.0.0.2\n",
+    )
+    .await;
+    let text = format!(
+        "[greylist]\nmode = 'off'\n[perimeter]\nreject_score = 0\ngreylist_score = 0\n\
+         [perimeter.geo]\ncountry_db = '{}'\nasn_db = '{}'\n\
+         [[perimeter.dnsbl]]\nzone = 'bl.rules.test'\nname = 'bl-rules'\nweight = 3\n\
+         [[rule]]\nname = 'listed'\nwhen = \"dnsbl('bl-rules') && rdns_class() == 'confirmed'\"\nthen = ['reject 5.7.1 listed']\n\
+         [[rule]]\nname = 'score'\nwhen = 'dnsbl_score() >= 3'\nthen = ['defer 4.7.1 scored']\n\
+         [[rule]]\nname = 'place'\nwhen = \"country() == 'XX' && asn() == 64496\"\nthen = ['reject 5.7.1 not from there']\n",
+        countries.display(),
+        asns.display()
+    );
+    let gate = Gate::with_dns(perimeter::settings(&url, &dns, &text)).await;
+    perimeter::until_metric(&gate, "octroi_policyd_dnslist_up{list=\"bl-rules\"} 1").await;
+    let mut client = gate.client().await;
+    let unnamed = |request: String| request.replace("client_name=mx.example.net\n", "client_name=unknown\n");
+    for (request, action) in [
+        (rcpt("198.31.7.5", "a@x.example", "r@our.test"), "REJECT 5.7.1 listed"),
+        (unnamed(rcpt("198.31.7.6", "a@x.example", "r@our.test")), "DEFER 4.7.1 scored"),
+        (rcpt("198.31.7.7", "a@x.example", "r@our.test"), "DUNNO"),
+        (rcpt("198.31.8.7", "a@x.example", "r@our.test"), "REJECT 5.7.1 not from there"),
+    ] {
+        assert_eq!(client.ask(&request).await.as_deref(), Some(action), "{request}");
+    }
+    gate.end().await;
 }

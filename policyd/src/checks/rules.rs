@@ -12,7 +12,7 @@ use common::address::Address;
 use common::spf::SpfResult;
 use metrics::{Counter, counter};
 
-use super::{dnsbl, pool};
+use super::{dnsbl, geo, pool, rdns};
 use crate::around::Around;
 use crate::course::{Answer, Course, GreylistOrder};
 use crate::request::PolicyRequest;
@@ -64,6 +64,9 @@ fn now() -> Moment {
 async fn look_up(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Course, need: &Need) -> Fact {
     let fact = match need {
         Need::Word(Word::Spf) => spf(around, request, course).await,
+        Need::Word(Word::ReverseName) => Fact::Text(rdns::reverse_name(request).word().to_owned()),
+        Need::Country => Fact::Text(geo::place(around, request).country.unwrap_or_default()),
+        Need::Asn => Fact::Number(geo::place(around, request).asn.unwrap_or_default().into()),
         Need::DnsScore => {
             let listings = dnsbl::listings(around, request, course).await;
             // As in the perimeter a list without an answer weighs nothing; but when nothing is there, nothing can be told.

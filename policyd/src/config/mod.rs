@@ -118,7 +118,13 @@ impl Settings {
         let perimeter = &self.perimeter;
         let clients = perimeter.dnsbl.iter().chain(&perimeter.dnswl).map(|list| shown(&list.name, &list.zone));
         let domains = perimeter.rhsbl.iter().map(|list| shown(&list.name, &list.zone));
-        Names { dns_lists: clients.chain(domains).collect(), handover: self.handover.secret_file.is_some() }
+        Names {
+            dns_lists: clients.chain(domains).collect(),
+            limits: self.limit.iter().map(|limit| limit.name.as_str()).collect(),
+            countries: !perimeter.geo.country_db.as_os_str().is_empty(),
+            asns: !perimeter.geo.asn_db.as_os_str().is_empty(),
+            handover: self.handover.is_on(),
+        }
     }
 
     /// The keys of `new` that differ from ours but take effect only at the next start.

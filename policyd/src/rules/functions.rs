@@ -48,6 +48,9 @@ static FUNCTIONS: &[Function] = &[
     Function { name: "tagged", count: (1, 1), usage: "tagged(\"name\")", make: tagged },
     Function { name: "known", count: (1, 1), usage: "known(spf())", make: known },
     Function { name: "spf", count: (0, 0), usage: "spf()", make: spf },
+    Function { name: "rdns_class", count: (0, 0), usage: "rdns_class()", make: rdns_class },
+    Function { name: "country", count: (0, 0), usage: "country()", make: country },
+    Function { name: "asn", count: (0, 0), usage: "asn()", make: asn },
     Function { name: "dnsbl", count: (1, 1), usage: "dnsbl(\"list\")", make: dnsbl },
     Function { name: "dnsbl_score", count: (0, 0), usage: "dnsbl_score()", make: dnsbl_score },
 ];
@@ -190,6 +193,25 @@ fn known(compiler: &mut Compiler<'_>, arguments: &[Node], _: usize) -> Result<Va
 
 fn spf(compiler: &mut Compiler<'_>, _: &[Node], at: usize) -> Result<Value, Wrong> {
     word(compiler, Need::Word(Word::Spf), Word::Spf.words(), at)
+}
+
+fn rdns_class(compiler: &mut Compiler<'_>, _: &[Node], at: usize) -> Result<Value, Wrong> {
+    word(compiler, Need::Word(Word::ReverseName), Word::ReverseName.words(), at)
+}
+
+fn country(compiler: &mut Compiler<'_>, _: &[Node], at: usize) -> Result<Value, Wrong> {
+    if !compiler.names.countries {
+        return Err(Wrong::new(at, "there is no perimeter.geo.country_db"));
+    }
+    let number = fact(compiler, Need::Country, at)?;
+    Ok(Value::Text(Text::Fact(number), Nature::Name, None))
+}
+
+fn asn(compiler: &mut Compiler<'_>, _: &[Node], at: usize) -> Result<Value, Wrong> {
+    if !compiler.names.asns {
+        return Err(Wrong::new(at, "there is no perimeter.geo.asn_db"));
+    }
+    fact(compiler, Need::Asn, at).map(|number| Value::Number(Number::Fact(number), Unit::Plain))
 }
 
 fn dnsbl(compiler: &mut Compiler<'_>, arguments: &[Node], at: usize) -> Result<Value, Wrong> {

@@ -43,6 +43,10 @@ pub struct Names<'a> {
     pub dns_lists: Vec<&'a str>,
     /// Limits.
     pub limits: Vec<&'a str>,
+    /// There is a file that tells countries.
+    pub countries: bool,
+    /// There is a file that tells autonomous systems.
+    pub asns: bool,
     /// Orders reach contentd.
     pub handover: bool,
 }

@@ -14,6 +14,8 @@ pub const MAX_NEEDS: usize = 64;
 pub enum Word {
     /// The result of SPF. temperror is none: it says that the look-up failed.
     Spf,
+    /// What the name of the client's address is worth.
+    ReverseName,
 }
 
 impl Word {
@@ -21,6 +23,7 @@ impl Word {
     pub fn words(self) -> Words {
         match self {
             Self::Spf => &["none", "neutral", "pass", "fail", "softfail", "permerror"],
+            Self::ReverseName => &["none", "unmatched", "dynamic", "confirmed"],
         }
     }
 }
@@ -30,6 +33,10 @@ impl Word {
 pub enum Need {
     /// A word.
     Word(Word),
+    /// The country of the client: two letters, empty when it is not known.
+    Country,
+    /// The number of the client's autonomous system; 0 when it is not known.
+    Asn,
     /// What the DNS lists weigh together.
     DnsScore,
     /// Whether this DNS list has the client or one of its names.
@@ -41,6 +48,9 @@ impl Need {
     pub fn told(&self) -> String {
         match self {
             Self::Word(Word::Spf) => "spf()".to_owned(),
+            Self::Word(Word::ReverseName) => "rdns_class()".to_owned(),
+            Self::Country => "country()".to_owned(),
+            Self::Asn => "asn()".to_owned(),
             Self::DnsScore => "dnsbl_score()".to_owned(),
             Self::DnsList(name) => format!("dnsbl({name:?})"),
         }

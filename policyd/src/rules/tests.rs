@@ -17,8 +17,11 @@ fn rules(text: &str) -> Result<Rules, String> {
     let mut mistakes = Mistakes::new();
     let source = Source::from_text("octroi.toml", text).map_err(|mistakes| mistakes.to_string())?;
     let entries = source.list::<RuleSettings>("rule", &mut mistakes);
-    let compiled =
-        Rules::compile(&entries, &Names { dns_lists: vec!["zen"], limits: vec!["bulk"], handover: true }, true);
+    let compiled = Rules::compile(
+        &entries,
+        &Names { dns_lists: vec!["zen"], limits: vec!["bulk"], asns: true, countries: false, handover: true },
+        true,
+    );
     mistakes.into_result(()).and(compiled).map_err(|mistakes| mistakes.to_string())
 }
 
@@ -187,6 +190,9 @@ fn mistakes_are_told_with_their_place() {
             "dnsbl('zem')",
             "character 7, at \"'zem')\": there is no DNS list \"zem\" in [perimeter]; did you mean \"zen\"?",
         ),
+        ("country() == 'DE'", "character 1, at \"country() == 'DE'\": there is no perimeter.geo.country_db"),
+        ("rdns_class() == 'good'", "character 17, at \"'good'\": it is never \"good\"; it is one of none, unmatched"),
+        ("asn() == 'x'", "character 10, at \"'x'\": a number is compared with a number"),
         ("dnsbl_score() == 'high'", "character 18, at \"'high'\": a number is compared with a number"),
         ("size > 10MB", "character 10, at \"MB\": a size with its unit stands in quotes"),
     ] {

@@ -61,7 +61,7 @@ impl Theirs {
 pub fn class(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Pass | Verdict::PassWithHeader(_) => "goes_on",
-        Verdict::Reject(_) => "reject",
+        Verdict::Reject(_) | Verdict::RejectAs(_) => "reject",
         Verdict::Defer(_) | Verdict::DeferIfPermit(_) => "defer",
     }
 }
