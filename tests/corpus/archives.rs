@@ -190,3 +190,49 @@ async fn the_test_file_is_taken_out_of_its_containers() {
     let packed: Vec<&String> = shut.iter().filter(|name| !name.ends_with(".exe")).collect();
     assert!(packed.is_empty(), "{packed:?}");
 }
+
+/// Small archives with bytes changed at random: nothing breaks, nothing hangs.
+#[tokio::test]
+async fn changed_archives_break_nothing() {
+    let (archives, viruses) = (Collection::unpack("archives-dev"), Collection::unpack("av-dev"));
+    let inspector = Inspector::new("");
+    // A generator of one's own, so that a failure can be repeated.
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 1).unwrap_or(0) % below
+    };
+    let files = archives.files("archives").into_iter().chain(viruses.files("av"));
+    let (mut count, mut broken, mut slowest) = (0, Vec::new(), (Duration::ZERO, String::new()));
+    for file in files {
+        let content = std::fs::read(&file).expect("it was listed");
+        if content.is_empty() || content.len() > 20_000 {
+            continue;
+        }
+        for round in 0..8 {
+            let mut changed = content.clone();
+            for _ in 0..=random(6) {
+                // The structure is at the start and at the end.
+                let at = match random(3) {
+                    0 => random(changed.len().min(100)),
+                    1 => changed.len() - 1 - random(changed.len().min(100)),
+                    _ => random(changed.len()),
+                };
+                changed[at] = [0, 0xff, 0x7f, 1][random(4)] ^ if random(2) == 0 { changed[at] } else { 0 };
+            }
+            let started = Instant::now();
+            let (findings, _) = inspector.inspect(&US.attached("sample", "a.bin", changed).bytes).await;
+            let name = format!("{} round {round}", file.display());
+            slowest = slowest.max((started.elapsed(), name.clone()));
+            if let Some(finding) = findings.found.iter().find(|finding| finding.kind.word() == "stage-failed") {
+                broken.push(format!("{name}: {finding}"));
+            }
+            count += 1;
+        }
+    }
+    println!("changed archives: {count}, slowest {slowest:?}, broken: {broken:?}");
+    assert!(broken.is_empty(), "{broken:?}");
+    assert!(slowest.0 < Duration::from_secs(60), "{slowest:?}");
+}

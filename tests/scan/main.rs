@@ -3,6 +3,8 @@
 //!
 //! All messages are made here. What needs real mail is in `corpus`.
 
+mod archives;
+mod bombs;
 mod command;
 mod fake_clamd;
 mod real_clamd;

@@ -210,7 +210,7 @@ pub fn candidates(data: &[u8]) -> Vec<Candidate> {
     if zip_headers::ends_a_file(data) {
         add(Format::Zip, 0);
     }
-    if primary.is_none() {
+    if primary.is_none() && may_have_magic(data) {
         inside(data, &mut add);
     }
     found
@@ -243,6 +243,11 @@ fn at_start(data: &[u8]) -> Option<Format> {
         return Some(Format::Pdf);
     }
     text(&data[..data.len().min(TEXT)])
+}
+
+/// Every magic number looked for inside has one of these bytes; text has none. Most of mail is text.
+fn may_have_magic(data: &[u8]) -> bool {
+    memchr::memchr3(0, 7, 0x1c, data).is_some() || memchr::memchr2(3, 5, data).is_some()
 }
 
 fn inside(data: &[u8], add: &mut dyn FnMut(Format, usize)) {

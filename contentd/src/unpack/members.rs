@@ -157,9 +157,9 @@ impl<'w, 'b> Members<'w, 'b> {
     /// Reads one member to its end. What was read before an error counts; the error becomes a finding.
     /// Errors: a limit of the message is reached, nothing more is wanted.
     pub(super) fn stream(&mut self, names: &[String], reader: &mut dyn Read) -> Result<(), Over> {
-        let mut data = Vec::new();
-        let ended = self.fill(&mut data, reader);
-        let path = self.describe(names, data.into())?;
+        let (mut data, mut digest) = (Vec::new(), Sha256::new());
+        let ended = self.fill(&mut data, &mut digest, reader);
+        let path = self.describe(names, data.into(), digest.finalize().into())?;
         match ended {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -175,7 +175,7 @@ impl<'w, 'b> Members<'w, 'b> {
     }
 
     /// Reads until the end (true) or the limit of one member (false).
-    fn fill(&mut self, data: &mut Vec<u8>, reader: &mut dyn Read) -> Result<bool, Flaw> {
+    fn fill(&mut self, data: &mut Vec<u8>, digest: &mut Sha256, reader: &mut dyn Read) -> Result<bool, Flaw> {
         let most = usize::try_from(self.work.budget.limits().member_bytes.0).unwrap_or(usize::MAX);
         let mut chunk = vec![0; CHUNK];
         loop {
@@ -187,10 +187,13 @@ impl<'w, 'b> Members<'w, 'b> {
             };
             self.work.budget.unpacked(read)?;
             if data.len() + read > most {
-                data.extend_from_slice(&chunk[..most - data.len()]);
+                let rest = &chunk[..most - data.len()];
+                data.extend_from_slice(rest);
+                digest.update(rest);
                 return Ok(false);
             }
             data.extend_from_slice(&chunk[..read]);
+            digest.update(&chunk[..read]);
         }
     }
 
@@ -254,9 +257,8 @@ impl<'w, 'b> Members<'w, 'b> {
         [&*self.holder.order, &[self.count]].concat()
     }
 
-    fn describe(&mut self, names: &[String], data: Bytes) -> Result<String, Over> {
+    fn describe(&mut self, names: &[String], data: Bytes, digest: [u8; 32]) -> Result<String, Over> {
         let path = self.name(names)?;
-        let digest: [u8; 32] = Sha256::digest(&data).into();
         if let Some(other) = self.names.insert(path.clone(), digest) {
             // The same file twice is one file to whoever unpacks it.
             if other == digest {
@@ -269,14 +271,15 @@ impl<'w, 'b> Members<'w, 'b> {
         let order = self.order();
         self.work.parts.push((order.clone(), part));
         if !data.is_empty() {
-            if !format::candidates(&data).is_empty() {
+            let candidates = format::candidates(&data);
+            if !candidates.is_empty() {
                 let place = Place {
                     path: path.clone(),
                     depth: self.holder.depth + 1,
                     order: order.into(),
                     listed: self.listed,
                 };
-                self.work.put(place, data.clone());
+                self.work.put(place, data.clone(), candidates);
             }
             (self.work.give)(Kept { path: path.clone(), bytes: data });
         }

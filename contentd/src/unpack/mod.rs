@@ -57,6 +57,7 @@ const MAX_FINDINGS: usize = 300;
 struct Item {
     place: Place,
     bytes: Bytes,
+    candidates: Vec<Candidate>,
     /// The further volumes of a set that this is the first of.
     volumes: Vec<Bytes>,
     /// How much of it counts as held; nothing for the parts of the message itself, which are here anyway.
@@ -87,7 +88,8 @@ pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn F
     let sets = volumes::sets(&names, &kept);
     for (number_of, Kept { path, bytes }) in kept.iter().enumerate() {
         let further = sets.iter().any(|set| set[1..].contains(&number_of));
-        if !further && !format::candidates(bytes).is_empty() {
+        let candidates = if further { Vec::new() } else { format::candidates(bytes) };
+        if !candidates.is_empty() {
             let set = sets.iter().find(|set| set[0] == number_of);
             let volumes = set.map_or_else(Vec::new, |set| set[1..].iter().map(|n| kept[*n].bytes.clone()).collect());
             let order = parts.iter().position(|part| part.path == *path).unwrap_or(parts.len());
@@ -97,7 +99,7 @@ pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn F
                 order: Rc::new([number(order)]),
                 listed: true,
             };
-            work.list.push(Item { place, bytes: bytes.clone(), volumes, held: 0 });
+            work.list.push(Item { place, bytes: bytes.clone(), candidates, volumes, held: 0 });
         }
     }
     for kept in kept {
@@ -154,7 +156,7 @@ impl Work<'_> {
     }
 
     /// Puts a file on the list.
-    fn put(&mut self, place: Place, bytes: Bytes) {
+    fn put(&mut self, place: Place, bytes: Bytes, candidates: Vec<Candidate>) {
         let size = bytes.len() as u64;
         let held = self.held.saturating_add(size);
         if place.depth > self.budget.limits().depth {
@@ -164,12 +166,12 @@ impl Work<'_> {
             return self.find(Finding::new(FindingKind::OverLimits, place.path, "memory"));
         }
         self.held = held;
-        self.list.push(Item { place, bytes, volumes: Vec::new(), held: size });
+        self.list.push(Item { place, bytes, candidates, volumes: Vec::new(), held: size });
     }
 
     /// Takes a file apart in every format that it shows. Errors: a limit of the message only.
     fn open(&mut self, item: Item) -> Result<(), Flaw> {
-        for Candidate { format, offset, certain } in format::candidates(&item.bytes) {
+        for Candidate { format, offset, certain } in item.candidates {
             let holder = item.place.clone();
             let data = item.bytes.slice(offset.min(item.bytes.len())..);
             let before = (self.findings.len(), self.parts.len());
@@ -255,13 +257,17 @@ impl Work<'_> {
         for Kept { path, bytes } in kept {
             let place = places.iter().position(|other| *other == path).unwrap_or_default();
             let path = join(&holder.path, &path);
-            if !format::candidates(&bytes).is_empty() {
+            let candidates = format::candidates(&bytes);
+            if !candidates.is_empty() {
                 let order = [&*holder.order, &[number(place)]].concat().into();
                 let place = Place { path: path.clone(), depth: holder.depth + 1, order, listed: holder.listed };
-                self.put(place, bytes.clone());
+                self.put(place, bytes.clone(), candidates);
             }
             (self.give)(Kept { path, bytes });
         }
         self.budget.clock().map_err(Flaw::Over)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,7 +255,7 @@ mod tests {
     fn names_of_embedded_files() {
         let file = b"1 0 obj\n<< /Type /Filespec /F (a\\)\\056exe) /EF << /F 12 0 R >> >>\nendobj\n";
         assert_eq!(names(file), [(12, "a).exe".to_owned())]);
-        assert_eq!(object_number(b"x 12 0 obj<< >>", 7), Some(12));
+        assert_eq!(object_number(b"x 12 0 obj<< >>", 8), Some(12));
     }
 
     #[test]

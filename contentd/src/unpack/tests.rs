@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What holds for every format: members are listed where they belong, no bytes break a decoder, every limit is a finding.
+
+use super::*;
+use crate::budget;
+use common::units::Size;
+use proptest::prelude::*;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Opens one file as part 1 with this name.
+fn opened(name: &str, bytes: Vec<u8>, limits: budget::Limits) -> View {
+    let part = Part {
+        path: "1".into(),
+        names: vec![name.to_owned()],
+        types: Vec::new(),
+        detected_type: String::new(),
+        size: bytes.len() as u64,
+        sha256: [0; 32],
+        container: None,
+        leaf: true,
+    };
+    let mut budget = Budget::new(&limits, bytes.len() as u64, 1 << 20, Instant::now() + Duration::from_secs(20));
+    let view =
+        View { parts: vec![part], findings: Vec::new(), kept: vec![Kept { path: "1".into(), bytes: bytes.into() }] };
+    unpack(view, &Limits::default(), &mut budget, &mut |_| {})
+}
+
+fn paths(view: &View) -> Vec<&str> {
+    view.parts.iter().filter(|part| part.leaf).map(|part| part.path.as_str()).collect()
+}
+
+fn words(view: &View) -> Vec<String> {
+    view.findings.iter().map(|finding| format!("{} {}", finding.kind.word(), finding.detail)).collect()
+}
+
+/// A zip of these files.
+fn zipped(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = ::zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, content) in files {
+        archive.start_file(*name, ::zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(content).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+fn gzipped(content: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(content).unwrap();
+    packer.finish().unwrap()
+}
+
+/// A tar of these files.
+fn tarred(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    for (name, content) in files {
+        let mut block = [0u8; 512];
+        block[..name.len()].copy_from_slice(name.as_bytes());
+        block[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
+        block[156] = b'0';
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        tar.extend_from_slice(&block);
+        tar.extend_from_slice(content);
+        tar.resize(tar.len().next_multiple_of(512), 0);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
+#[test]
+fn members_follow_their_archive_with_paths_that_nest() {
+    let inner = zipped(&[("a.js", b"x"), ("b.txt", b"y")]);
+    let bytes = zipped(&[("one.txt", b"1"), ("inner.zip", &inner), ("two.txt", b"2")]);
+    let view = opened("outer.zip", bytes, budget::Limits::default());
+    assert_eq!(
+        paths(&view),
+        [
+            "1",
+            "1/outer.zip/one.txt",
+            "1/outer.zip/inner.zip",
+            "1/outer.zip/inner.zip/a.js",
+            "1/outer.zip/inner.zip/b.txt",
+            "1/outer.zip/two.txt",
+        ]
+    );
+    assert_eq!(view.parts[3].container, Some("application/zip"));
+    assert_eq!(words(&view), [""; 0]);
+}
+
+#[test]
+fn packed_files_are_named_after_their_archive() {
+    let bytes = gzipped(&tarred(&[("x/a.exe", b"MZ"), ("b", b"")]));
+    let view = opened("a.tgz", bytes, budget::Limits::default());
+    assert_eq!(paths(&view), ["1", "1/a.tgz/a.tar", "1/a.tgz/a.tar/x/a.exe", "1/a.tgz/a.tar/b"]);
+}
+
+#[test]
+fn names_are_never_more_than_text() {
+    let bytes = tarred(&[("../../etc/passwd", b"x"), ("a\r\nb\x1b[2J", b"y")]);
+    let view = opened("a.tar", bytes, budget::Limits::default());
+    assert_eq!(paths(&view)[1..], ["1/a.tar/../../etc/passwd", "1/a.tar/a\\r\\nb\\u{1b}[2J"]);
+    assert_eq!(view.parts[2].names, ["a\r\nb\u{1b}[2J"]);
+}
+
+#[test]
+fn what_one_list_of_a_zip_hides_is_found() {
+    let two = zipped(&[("seen.txt", b"a"), ("hidden.exe", b"b")]);
+    // The last name in the central directory, without its entry.
+    let central = memchr::memmem::rfind(&two, b"PK\x01\x02").unwrap();
+    let end = memchr::memmem::rfind(&two, b"PK\x05\x06").unwrap();
+    let mut one = [&two[..central], &two[end..]].concat();
+    let (at, size) = (central + 8, (central - memchr::memmem::find(&two, b"PK\x01\x02").unwrap()) as u8);
+    (one[at], one[at + 2], one[at + 4]) = (1, 1, size);
+    let view = opened("a.zip", one, budget::Limits::default());
+    assert_eq!(paths(&view), ["1", "1/a.zip/seen.txt", "1/a.zip/hidden.exe"]);
+    assert_eq!(words(&view), ["hidden-members zip"]);
+}
+
+#[test]
+fn without_its_end_a_zip_is_opened_and_said_to_be_cut() {
+    let whole = zipped(&[("a.txt", &[b'x'; 500]), ("b.txt", b"b")]);
+    let cut = whole[..whole.len() - 60].to_vec();
+    let view = opened("a.zip", cut, budget::Limits::default());
+    assert_eq!(paths(&view), ["1", "1/a.zip/a.txt", "1/a.zip/b.txt"]);
+    assert_eq!(words(&view), ["truncated-archive zip"]);
+}
+
+#[test]
+fn archives_behind_something_else_and_behind_each_other() {
+    let (first, second) = (zipped(&[("a", b"1")]), zipped(&[("b", b"2")]));
+    let view = opened("both.zip", [&first[..], &second].concat(), budget::Limits::default());
+    assert_eq!(paths(&view), ["1", "1/both.zip/a", "1/both.zip/b"]);
+    let picture = [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", &first[..]].concat();
+    let view = opened("p.png", picture, budget::Limits::default());
+    assert_eq!(paths(&view), ["1", "1/p.png/a"]);
+    assert_eq!(words(&view), ["archive-inside zip"]);
+}
+
+#[test]
+fn duplicate_names_are_all_there() {
+    let view = opened("a.tar", tarred(&[("a", b"1"), ("a", b"2"), ("a", b"2")]), budget::Limits::default());
+    assert_eq!(paths(&view), ["1", "1/a.tar/a", "1/a.tar/a"]);
+    assert_eq!(words(&view), ["duplicate-names tar"]);
+}
+
+#[test]
+fn every_limit_is_a_finding() {
+    let small = |change: &dyn Fn(&mut budget::Limits)| {
+        let mut limits = budget::Limits { expansion: 1, min_bytes: Size(1 << 20), ..budget::Limits::default() };
+        change(&mut limits);
+        limits
+    };
+    let many: Vec<(String, Vec<u8>)> = (0..50).map(|number| (format!("f{number}"), vec![b'x'; 10])).collect();
+    let many: Vec<(&str, &[u8])> = many.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+    let mut nested = b"x".to_vec();
+    for _ in 0..30 {
+        nested = zipped(&[("n.zip", &nested)]);
+    }
+    let zeros = gzipped(&vec![0; 3 << 20]);
+    for (bytes, limits, word) in [
+        (zipped(&many), small(&|limits| limits.objects = 10), "over-limits parts"),
+        (nested, small(&|_| {}), "over-limits depth"),
+        (zeros.clone(), small(&|_| {}), "over-limits expansion"),
+        (
+            zeros.clone(),
+            small(&|limits| (limits.min_bytes, limits.member_bytes) = (Size(9 << 20), Size(1000))),
+            "over-limits member",
+        ),
+        (zeros, small(&|limits| limits.cpu = common::units::Period(Duration::ZERO)), "over-limits cpu"),
+        (zipped(&[("a.zip", &zipped(&many))]), small(&|limits| limits.memory = Size(100)), "over-limits memory"),
+    ] {
+        let view = opened("a.zip", bytes, limits);
+        assert!(words(&view).iter().any(|found| found == word), "{word}: {:?}", words(&view));
+    }
+}
+
+/// The beginning of a file of every format, behind which anything may follow.
+const BEGINNINGS: &[&[u8]] = &[
+    b"PK\x03\x04\x14\0\0\0\x08\0\0\0\0\0\0\0\0\0\x10\0\0\0\x10\0\0\0\x01\0\0\0a",
+    b"PK\x03\x04\x14\0\0\0\x0e\0\0\0\0\0\0\0\0\0\x10\0\0\0\x10\0\0\0\x01\0\0\0a",
+    b"PK\x03\x04\x14\0\0\0\x62\0\0\0\0\0\0\0\0\0\x10\0\0\0\x10\0\0\0\x01\0\0\0a",
+    b"PK\x03\x04\x14\0\0\0\x06\0\0\0\0\0\0\0\0\0\x10\0\0\0\x10\0\0\0\x01\0\0\0a",
+    b"\x1f\x8b\x08\0\0\0\0\0\0\0",
+    b"\x1f\x9d\x90",
+    b"BZh91AY&SY",
+    b"\xfd7zXZ\0\0\x01\x69\x22\xde\x36",
+    b"\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\0",
+    b"LZIP\x01\x0c",
+    b"\x28\xb5\x2f\xfd",
+    b"\x04\x22\x4d\x18",
+    b"0707010000000100008",
+    b"070707",
+    b"\xc7\x71",
+    b"\x71\xc7",
+    b"!<arch>\n",
+    b"\xed\xab\xee\xdb",
+    b"7z\xbc\xaf\x27\x1c\0\x04",
+    b"MSCF\0\0\0\0",
+    b"Rar!\x1a\x07\0",
+    b"Rar!\x1a\x07\x01\0",
+    b"RE~^",
+    b"\x20\x20-lh5-",
+    b"\x60\xea",
+    b"\x78\x9f\x3e\x22\0\0",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+    b"%PDF-1.4\n1 0 obj << /EF << /F 1 0 R >> /F (a) >> stream\n",
+    b"{\\rtf1{\\objdata ",
+    b"begin 644 a\n#0V%T\n",
+    b"(This file must be converted with BinHex 4.0)\n:",
+    b"SZDD\x88\xf0\x27\x33",
+    b"ITSF\x03\0\0\0",
+    b"MZ\0\0\xef\xbe\xad\xdeNullsoftInst",
+    b"xar!\0\x1c\0\x01",
+    b"From: a\nSubject: b\nContent-Type: multipart/mixed; boundary=A\n\n--A\n",
+];
+
+proptest! {
+    #[test]
+    fn any_bytes_behind_any_beginning_break_nothing(rest: Vec<u8>, which in 0..BEGINNINGS.len()) {
+        let limits = budget::Limits { expansion: 1, min_bytes: Size(1 << 20), memory: Size(8 << 20), ..budget::Limits::default() };
+        let view = opened("a", [BEGINNINGS[which], &rest].concat(), limits);
+        let broke = view.findings.iter().find(|finding| finding.kind == FindingKind::StageFailed);
+        prop_assert!(broke.is_none(), "{:?}", broke);
+    }
+
+    #[test]
+    fn changed_archives_break_nothing(changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8)) {
+        let tar = tarred(&[("a.zip", &zipped(&[("a", b"hello"), ("b", &[0; 2000])])), ("b.gz", &gzipped(b"hello"))]);
+        let mut zip = zipped(&[("a.tar", &tar), ("b.txt", b"x")]);
+        for (place, byte) in changes {
+            let at = place.index(zip.len());
+            zip[at] = byte;
+        }
+        let view = opened("a", zip, budget::Limits::default());
+        prop_assert!(!view.findings.iter().any(|finding| finding.kind == FindingKind::StageFailed));
+    }
+}
