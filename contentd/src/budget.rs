@@ -107,6 +107,12 @@ impl Budget {
         Budget { limits: *limits, readings, unpacked, objects: limits.objects, watch }
     }
 
+    /// One that no test uses up.
+    #[cfg(test)]
+    pub(crate) fn ample() -> Budget {
+        Budget::new(&Limits::default(), 1 << 20, 1 << 30, Instant::now() + Duration::from_secs(60))
+    }
+
     /// The limits that it was made of.
     pub fn limits(&self) -> &Limits {
         &self.limits

@@ -150,9 +150,9 @@ fn is_attachment(part: &Part) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::{self, Budget};
     use common::handover::{Note, Scope, write};
 
+    use crate::budget::Budget;
     use crate::envelope::{Client, MessageId};
     use crate::findings::Finding;
     use crate::message::parts;
@@ -218,11 +218,7 @@ mod tests {
     }
 
     fn found(message: &str) -> Option<String> {
-        let (message, limits) = (message.replace('\n', "\r\n"), Limits::default());
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        let size = message.len() as u64;
-        let mut budget = Budget::new(&budget::Limits::default(), size, limits.readings(size), until);
-        let view = parts::walk(message.as_bytes(), &limits, &mut budget);
+        let view = parts::walk(message.replace('\n', "\r\n").as_bytes(), &Limits::default(), &mut Budget::ample());
         let mut findings = Findings { parts: view.parts, ..Findings::default() };
         view.findings.into_iter().for_each(|finding| findings.add(finding));
         attachment(&findings)

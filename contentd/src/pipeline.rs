@@ -212,6 +212,7 @@ impl Queue {
 pub fn describe_metrics() {
     use metrics::{describe_counter, describe_histogram};
     describe_counter!("octroi_contentd_findings_total", "Findings in messages, by name");
+    describe_counter!("octroi_contentd_members_total", "Files taken out of archives and documents, by format");
     describe_counter!("octroi_contentd_deadlines_total", "Messages whose inspection was not done in time");
     describe_counter!("octroi_contentd_stage_failures_total", "Stages that broke off because of a bug");
     describe_histogram!("octroi_contentd_stage_seconds", "Time in one stage of the pipeline");

@@ -85,6 +85,9 @@ pub struct DestinySettings {
     pub banned: Destiny,
     /// Not everything could be looked at.
     pub unchecked: Destiny,
+    /// Something is encrypted, so that it could not be looked at; when absent, that of `unchecked`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encrypted: Option<Destiny>,
     /// A bad header section.
     pub bad_header: Destiny,
     /// Larger than `contentd.max_size`.
@@ -97,6 +100,7 @@ impl Default for DestinySettings {
             virus: Destiny::Reject,
             banned: Destiny::Reject,
             unchecked: Destiny::Pass,
+            encrypted: None,
             bad_header: Destiny::Pass,
             oversized: Destiny::Reject,
         }
@@ -213,6 +217,7 @@ fn unchecked(findings: &Findings, policy: &Policy) -> Vec<Ground> {
         grounds.push(Ground { category: Category::Unchecked, destiny, reason, detail });
     };
     let by_policy = policy.destiny(Category::Unchecked);
+    let encrypted = policy.destiny.encrypted.unwrap_or(by_policy);
     if findings.out_of_time {
         add(Destiny::Tempfail, Reason::Deadline, String::new());
     }
@@ -221,17 +226,22 @@ fn unchecked(findings: &Findings, policy: &Policy) -> Vec<Ground> {
             (Outcome::Failed(why), OnFailure::Tempfail) => add(Destiny::Tempfail, Reason::ScannerFailed, why.clone()),
             (Outcome::Failed(why), OnFailure::Unchecked) => add(by_policy, Reason::ScannerFailed, why.clone()),
             (Outcome::Incomplete(why), _) => add(by_policy, Reason::OverLimits, why.clone()),
-            (Outcome::Encrypted(what), _) => add(by_policy, Reason::Encrypted, what.clone()),
+            (Outcome::Encrypted(what), _) => add(encrypted, Reason::Encrypted, what.clone()),
             (Outcome::Clean | Outcome::Infected(_), _) => {}
         }
     }
-    if let Some(finding) = first(findings, Category::Unchecked) {
-        let reason = match finding.kind {
-            FindingKind::Encrypted => Reason::Encrypted,
-            FindingKind::OverLimits => Reason::OverLimits,
-            _ => Reason::Undecodable,
+    // Each reason once, because each may have a destiny of its own.
+    let mut told = Vec::new();
+    for finding in findings.found.iter().filter(|finding| finding.kind.category() == Some(Category::Unchecked)) {
+        let (destiny, reason) = match finding.kind {
+            FindingKind::Encrypted => (encrypted, Reason::Encrypted),
+            FindingKind::OverLimits => (by_policy, Reason::OverLimits),
+            _ => (by_policy, Reason::Undecodable),
         };
-        add(by_policy, reason, finding.to_string());
+        if !told.contains(&reason) {
+            told.push(reason);
+            add(destiny, reason, finding.to_string());
+        }
     }
     grounds
 }
@@ -333,6 +343,18 @@ mod tests {
         ] {
             assert_eq!(line(&findings, &policy()), expected);
         }
+    }
+
+    #[test]
+    fn what_is_encrypted_may_have_a_destiny_of_its_own() {
+        let mut policy = policy();
+        policy.destiny.encrypted = Some(Destiny::Reject);
+        let mut findings = with(FindingKind::OverLimits);
+        assert_eq!(line(&findings, &policy), "unchecked pass over-limits | ");
+        findings.found.extend(with(FindingKind::Encrypted).found);
+        let refused = "unchecked reject encrypted | 554 5.7.0 Reject, id=ID - UNCHECKED: encrypted";
+        assert_eq!(line(&findings, &policy), refused);
+        assert_eq!(line(&scanned(Outcome::Encrypted("Zip".into())), &policy), refused);
     }
 
     #[test]

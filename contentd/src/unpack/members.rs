@@ -266,6 +266,7 @@ impl<'w, 'b> Members<'w, 'b> {
             }
             self.note(FindingKind::DuplicateNames, self.format);
         }
+        metrics::counter!("octroi_contentd_members_total", "format" => self.format).increment(1);
         let detected_type = kind::detect(&data);
         let part = self.part(&path, names, detected_type, data.len() as u64, digest, self.listed);
         let order = self.order();

@@ -170,7 +170,7 @@ fn now() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Makes the partitions from yesterday (a clock may be behind) to [`DAYS_AHEAD`], and gives the moment up to which they are there.
+/// Makes the partitions from yesterday (a clock may be behind) to two days ahead, and gives the moment up to which they are there.
 pub async fn make_ahead(connection: &mut Connection, now: i64) -> Result<i64, StoreError> {
     let Connection::Postgres(connection) = connection else { return Ok(i64::MAX) };
     let today = now.div_euclid(DAY);
