@@ -104,7 +104,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("antivirus.clamd", &contentd::scan::clamd::ClamdSettings::default(), &[]);
     same_options("banned", &contentd.banned, &[]);
     same_options("headers", &contentd.headers, &[]);
-    same_options("destiny", &contentd.destiny, &[]);
+    same_options("destiny", &contentd.destiny, &["encrypted"]);
     same_options("unpack", &contentd.unpack, &[]);
 }
 

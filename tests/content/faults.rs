@@ -128,7 +128,7 @@ async fn success_before_the_dot_is_no_success() {
 
 #[tokio::test]
 async fn a_hanging_next_hop_becomes_451_in_time() {
-    let limits = "deadline = \"3s\"\nproxy_timeout = \"6s\"\nreinject_timeout = \"700ms\"";
+    let limits = "deadline = \"6s\"\nproxy_timeout = \"9s\"\nreinject_timeout = \"700ms\"";
     for stage in STAGES {
         // More than the kernel's buffers take, where the sender is to be stuck in the middle.
         let message = if matches!(stage, Stage::Body(_)) { body().repeat(15) } else { b"x\r\n".to_vec() };
