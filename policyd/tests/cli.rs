@@ -294,7 +294,7 @@ fn fake_postfix(main: &str, master: &str) -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let script = format!(
-        "#!/bin/sh\ncase $1 in\n-nx) cat <<'END'\n{main}\nEND\n;;\n-Px) cat <<'END'\n{master}\nEND\n;;\n*) exit 1;;\nesac\n"
+        "#!/bin/sh\ncase $1 in\n-nx) cat <<'END'\n{main}\nEND\n;;\n-Px) cat <<'END'\n{master}\nEND\n;;\n-Mx) ;;\n*) exit 1;;\nesac\n"
     );
     let path = folder.path().join("postconf");
     std::fs::write(&path, script).unwrap();

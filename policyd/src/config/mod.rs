@@ -102,13 +102,14 @@ impl Settings {
         }
         settings.policyd.check(source, &mut mistakes);
         settings.greylist.check(source, &mut mistakes);
-        if let Err(wrong) = Rules::compile(&settings.rules, &settings.names(), false) {
-            mistakes.extend(wrong);
-        }
         settings.limits.check(source, &mut mistakes);
         settings.notify.check(source, &mut mistakes);
         let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
         settings.limit = limit::read(source, network, &mut mistakes);
+        // Rules name limits and lists.
+        if let Err(wrong) = Rules::compile(&settings.rules, &settings.names(), false) {
+            mistakes.extend(wrong);
+        }
         settings.recipients.check(source, &settings, &mut mistakes);
         mistakes.into_result(settings)
     }
