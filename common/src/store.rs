@@ -31,6 +31,8 @@ pub struct StoreSettings {
     pub connect_timeout: Period,
 }
 
+/// Connections to a SQLite file, at most.
+const SQLITE_CONNECTIONS: u32 = 4;
 /// The URL that stands for the default file.
 const DEFAULT_URL: &str = "sqlite:";
 
@@ -194,13 +196,14 @@ impl Store {
                     .create_if_missing(true)
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Normal)
-                    // In KiB, of each connection: with the usual 2 MB eight of them would be the largest part of the daemon.
-                    .pragma("cache_size", "-512")
+                    // In KiB, of each connection: with the usual 2 MB they would be the largest part of the daemon.
+                    .pragma("cache_size", "-128")
                     // Pages of the log until it is written back (16 MB): new triplets change the same pages again and again.
                     .pragma("wal_autocheckpoint", "4000")
                     .busy_timeout(Duration::from_secs(5));
                 let pool = SqlitePoolOptions::new()
-                    .max_connections(settings.max_connections)
+                    // Each is a thread with memory of its own, and only one can write.
+                    .max_connections(settings.max_connections.min(SQLITE_CONNECTIONS))
                     .acquire_timeout(settings.connect_timeout.0);
                 let pool = pool
                     .connect_with(options)

@@ -17,7 +17,7 @@ const GATHER: Duration = Duration::from_millis(5);
 /// With so many bytes the wait is over.
 const ENOUGH: usize = 64 * 1024;
 /// Bytes that may wait.
-const MOST: usize = 1024 * 1024;
+const MOST: usize = 256 * 1024;
 /// How long a line that is no decision waits to be written; when that was in vain, the next ones do not wait at all.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Pause when standard error takes nothing at the moment.

@@ -77,7 +77,7 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut
     }
     let settings = &around.policy.settings;
     let hosts = (settings.policyd.on_store_error == OnStoreError::Local).then_some(settings.limits.hosts);
-    let told = queue.ask(order.clone(), around.deadline, hosts).await?;
+    let told = Box::pin(queue.ask(order.clone(), around.deadline, hosts)).await?;
     course.note(|| fills(&order, &told));
     warn(around, &order, &told);
     Ok(match told.refused {

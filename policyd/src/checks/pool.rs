@@ -99,7 +99,8 @@ impl Pools {
     pub async fn whitelisted(&self, lists: &[Dnswl], client: IpAddr, deadline: Instant) -> Listing {
         match &self.resolver {
             _ if lists.is_empty() => Listing::NotListed,
-            Some(resolver) => dnswl::find(resolver, lists, client, deadline).await,
+            // Boxed, as SPF below: every connection has room for the checks of a request, few need this much.
+            Some(resolver) => Box::pin(dnswl::find(resolver, lists, client, deadline)).await,
             None => Listing::NoAnswer,
         }
     }
@@ -136,7 +137,8 @@ impl Pools {
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let query = Query { ip, helo, sender, receiver: host, now };
-        let (outcome, word) = match tokio::time::timeout_at(deadline, spf::check_host(resolver, &query)).await {
+        let (outcome, word) = match tokio::time::timeout_at(deadline, Box::pin(spf::check_host(resolver, &query))).await
+        {
             Ok(found) => (Arc::new(found.clone()), found.result.word()),
             Err(_) => (no_answer("no answer in time"), "timeout"),
         };

@@ -41,7 +41,7 @@ pub async fn check(
         return Ok(unknown(&recipients.settings.text, "it is no address").into());
     };
     let wait = Instant::now() + recipients.settings.wait.0;
-    let found = Book::standing(book, recipients, &forms, wait.min(around.deadline)).await;
+    let found = Box::pin(Book::standing(book, recipients, &forms, wait.min(around.deadline))).await;
     Ok(answer(around, recipients, found))
 }
 

@@ -35,13 +35,13 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut
     let mut walk = Walk::new(rules, course.tells_all());
     loop {
         match walk.step(request, moment) {
-            Step::Need(number, need) => walk.learn(number, look_up(around, request, course, need).await),
+            Step::Need(number, need) => walk.learn(number, Box::pin(look_up(around, request, course, need)).await),
             Step::Passed(_, rule) => course.note(|| format!("rule {}: does not match", rule.name)),
             Step::Untold(place, rule) => untold(around, course, place, rule),
             Step::Matched(place, rule) if rule.shadow => shadow(around, course, place, rule),
             Step::Matched(place, rule) => {
                 matched(around, course, place, rule);
-                if let Some(finding) = carry_out(around, request, course, rule).await {
+                if let Some(finding) = Box::pin(carry_out(around, request, course, rule)).await {
                     return Ok(Answer::Final(finding));
                 }
                 walk.follow(rule);

@@ -85,7 +85,7 @@ impl Connection {
             Self::Sqlite(connection) => {
                 // The log is otherwise synced when it is written back. The cache of this one connection is what saves most reading.
                 let synchronous = if durable { "full" } else { "normal" };
-                let settings = format!("pragma synchronous = {synchronous}; pragma cache_size = -2048");
+                let settings = format!("pragma synchronous = {synchronous}; pragma cache_size = -256");
                 sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(&mut **connection).await?;
             }
         }
