@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! The ports of one sandbox: the documented ones for `make run`, free ones for tests that run side by side.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use crate::process::Trouble;
 
@@ -87,11 +89,17 @@ impl Ports {
 }
 
 /// True when nobody listens on this port of 127.0.0.1.
+///
+/// Asked by connecting, not by binding: a socket bound for a moment is copied into every process that another thread
+/// starts just then and stays bound until that process has executed its program. The port would look taken, to us or to
+/// the daemon it is meant for, with nobody to be seen on it.
 pub fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let there = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpStream::connect_timeout(&there, PATIENCE).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// One port outside the ephemeral range that can be bound now.
+/// One port outside the ephemeral range that nobody listens on now.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Processes start at different places, so that two test runs at a time rarely try the same port.
@@ -130,6 +138,8 @@ fn owner_of(port: u16) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
