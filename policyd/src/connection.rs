@@ -89,7 +89,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         let mut due = timer.deadline();
         let mut stopping = false;
         loop {
-            self.received.reserve(READ);
+            self.make_room();
             tokio::select! {
                 biased;
                 read = self.stream.read_buf(&mut self.received) => {
@@ -123,6 +123,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 }
             }
         }
+    }
+
+    /// Room for the next read. A request that outgrows the usual gets room for a long one, and then for the longest, not twice as
+    /// much again and again: what is outgrown stays with the allocator, and a hundred such clients must not cost more than they send.
+    fn make_room(&mut self) {
+        let length = self.received.len();
+        let enough = [2 * READ, 8 * READ].into_iter().find(|size| length + READ <= *size).unwrap_or(MAX_REQUEST + READ);
+        self.received.reserve(if length == 0 { READ } else { enough - length });
     }
 
     /// How long to wait for the next bytes: long between requests, short inside one.

@@ -127,6 +127,9 @@ impl AddressTable {
 
     /// The same, with how closely the entry names the address.
     pub fn find_closest(&self, address: &str) -> Option<(Closeness, Match<'_>)> {
+        if self.is_empty() {
+            return None;
+        }
         let (closeness, index) = self.closest(address)?;
         Some((closeness, self.lines.get(index)?))
     }

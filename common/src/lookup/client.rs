@@ -41,6 +41,9 @@ impl ClientTable {
     /// Looks up a client: its address first (longest network first), then its name. Give only a name that was confirmed
     /// forward (Postfix `client_name`, not `reverse_client_name`): anyone may claim any reverse name.
     pub fn find(&self, ip: Option<IpAddr>, verified_name: Option<&str>) -> Option<Match<'_>> {
+        if self.is_empty() {
+            return None;
+        }
         let by_address = ip.map(|ip| ip.to_canonical()).and_then(|ip| {
             let family = &self.prefixes[usize::from(ip.is_ipv6())];
             family.iter().find_map(|prefix| self.networks.get(&mail::network(ip, *prefix, *prefix)))

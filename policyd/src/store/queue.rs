@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Connection;
-use super::cache::Cache;
+use super::cache::{Cache, Key};
 use super::cleaner::Cleaner;
 use super::greylist::{self, Answer, Ask, Sighting, Times};
 use super::health::Health;
@@ -103,6 +103,19 @@ impl GreylistQueue {
         Self { entrance, cache, journal, health, tasks, cached }
     }
 
+    /// Whether the store has said lately that the triplet has passed; nothing is asked.
+    pub fn has_passed_lately(&self, triplet: &Triplet, times: Times) -> bool {
+        self.is_cached(self.cache.key(triplet, times))
+    }
+
+    fn is_cached(&self, key: Key) -> bool {
+        let passed = self.cache.has_passed(key, self.cache.now());
+        if passed {
+            self.cached.increment(1);
+        }
+        passed
+    }
+
     /// Asks for one triplet.
     pub async fn ask(
         &self,
@@ -112,8 +125,7 @@ impl GreylistQueue {
     ) -> Result<Sighting, QueueError> {
         let triplet = triplet.borrow();
         let key = self.cache.key(triplet, times);
-        if self.cache.has_passed(key, self.cache.now()) {
-            self.cached.increment(1);
+        if self.is_cached(key) {
             return Ok(Sighting::Passed);
         }
         let told = self.ask_store(triplet.clone(), times, deadline).await?;

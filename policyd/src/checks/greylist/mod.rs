@@ -63,12 +63,17 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut
     if let Plea::Excused(excuse) = plea {
         return Ok(excuse.into());
     }
+    let times = suspect.times(around, request, forced.as_ref());
+    // Most mail ends here. Only a trap could still make it wait; a mark of a reply would let it pass too.
+    if !around.policy.has_traps() && around.queue.has_passed_lately(&suspect.triplet, times) {
+        let found = finding(around, course, Sighting::Passed).because(suspect.fact(signs, forced.as_ref()));
+        return Ok(suspect.explained(found, Sighting::Passed, times.delay).into());
+    }
     match marks::marked(around, request, client).await {
         Marked::Reply => return Ok(Finding::pass(Reason::Reply).into()),
         Marked::Trapped(left) => return Ok(waits(around, course, left, Reason::Trapped).into()),
         Marked::Not => {}
     }
-    let times = suspect.times(around, request, forced.as_ref());
     let stranger = matches!(plea, Plea::Stranger);
     if suspect.is_one_too_many(around).await {
         suspect.judge(around, client, stranger);
