@@ -16,13 +16,14 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 18] = [
+pub const SECTIONS: [&str; 19] = [
     "store",
     "log",
     "dns",
     "policyd",
     "greylist",
     "access",
+    "list",
     "perimeter",
     "decision_log",
     "handover",

@@ -105,8 +105,8 @@ pub(crate) fn run(config: Option<&Path>, action: Action) -> ExitCode {
 }
 
 fn limits(settings: &Settings) -> Result<Vec<Limit>, Failure> {
-    let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
-    let compile = |entry: &policyd::config::LimitSettings| match entry.compile(network) {
+    let basis = settings.key_basis();
+    let compile = |entry: &policyd::config::LimitSettings| match entry.compile(basis) {
         Ok((limit, _)) => Ok(limit),
         Err((key, message)) => Err(Failure::Data(format!("limit {:?}: {key}: {message}", entry.name))),
     };

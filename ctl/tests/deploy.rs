@@ -82,11 +82,13 @@ fn every_option_is_shown_and_no_other() {
     same_options("log", &policyd.log, &[]);
     same_options("dns", &policyd.dns, &[]);
     same_options("policyd", &policyd.policyd, &[]);
+    same_options("policyd.shield", &policyd.policyd.shield, &[]);
     same_options("greylist", &policyd.greylist, &[]);
     same_options("greylist.signs", &policyd.greylist.signs, &[]);
     same_options("access", &policyd.access, &[]);
     let perimeter = &policyd.perimeter;
     same_options("perimeter", perimeter, &[]);
+    same_options("list.partners", &policyd::config::ListSettings::default(), &[]);
     same_options("perimeter.helo", &perimeter.helo, &[]);
     same_options("perimeter.reverse_name", &perimeter.reverse_name, &[]);
     same_options("perimeter.sender", &perimeter.sender, &[]);

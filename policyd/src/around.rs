@@ -44,6 +44,8 @@ pub struct Around<'a> {
     pub sessions: &'a Sessions,
     /// Other policy servers; none where nobody is asked.
     pub servers: Option<&'a Servers>,
+    /// Whether requests of clients are counted by the shield.
+    pub shields: bool,
     /// Name of this host.
     pub host: &'a str,
     /// Id of this decision.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::around::Around;
 use crate::checks::pool::Pools;
-use crate::checks::{access, greylist, limits, marks, perimeter, recipients, rules};
+use crate::checks::{access, greylist, limits, marks, perimeter, recipients, rules, shield};
 use crate::config::{GreylistMode, OnStoreError};
 use crate::course::{Answer, Course};
 use crate::explain;
@@ -21,7 +21,7 @@ use crate::recipients::book::Book;
 use crate::request::PolicyRequest;
 use crate::rules::theirs;
 use crate::servers::{Decided, Servers};
-use crate::session::Sessions;
+use crate::session::{Due, Sessions};
 use crate::store::book::TrustBook;
 use crate::store::decisions::{DecisionLog, Logged};
 use crate::store::explain::Keeper;
@@ -36,6 +36,8 @@ use crate::verdict::{DecisionId, Finding, Reason, Verdict, cannot_tell};
 pub enum Check {
     /// Access lists.
     Access,
+    /// Whether the client asks far too often.
+    Shield,
     /// The administrator's rules.
     Rules,
     /// DNS lists, HELO, names, SPF: what they weigh together.
@@ -52,13 +54,14 @@ pub enum Check {
 
 impl Check {
     /// The order in which checks are asked.
-    const ORDER: [Self; 6] =
-        [Self::Access, Self::Rules, Self::Recipients, Self::Perimeter, Self::Greylist, Self::Limits];
+    const ORDER: [Self; 7] =
+        [Self::Access, Self::Shield, Self::Rules, Self::Recipients, Self::Perimeter, Self::Greylist, Self::Limits];
 
     /// The word for log and trace.
     pub fn word(self) -> &'static str {
         match self {
             Self::Access => "access",
+            Self::Shield => "shield",
             Self::Perimeter => "perimeter",
             Self::Rules => "rules",
             Self::Recipients => "recipients",
@@ -105,6 +108,7 @@ pub struct Decider {
     recipients: Option<Book>,
     notifier: Option<Notifier>,
     servers: Option<Servers>,
+    shields: bool,
     pending: Pending,
     sessions: Sessions,
     tally: Tally,
@@ -129,6 +133,7 @@ impl Decider {
             recipients: None,
             notifier: None,
             servers: None,
+            shields: false,
             pending,
             sessions,
             tally,
@@ -161,6 +166,12 @@ impl Decider {
     #[must_use]
     pub fn asking(self, servers: Servers) -> Self {
         Self { servers: Some(servers), ..self }
+    }
+
+    /// The same with the shield of the policy: requests come as fast as clients cause them.
+    #[must_use]
+    pub fn shielding(self) -> Self {
+        Self { shields: true, ..self }
     }
 
     /// The same with rate limits.
@@ -223,13 +234,18 @@ impl Decider {
         let mut course = Course::new(trace.is_some()).telling_all(all_rules);
         let (check, mut finding) = ask_in_order(around, request, &mut course, &mut trace).await;
         self.hand_over(policy, request, id, &finding, &mut course);
-        finding.verdict = self.sessions.with_header(finding.verdict, std::mem::take(&mut course.headers), request);
+        let headers = std::mem::take(&mut course.headers).into_iter().map(Due::Header);
+        let due = headers.chain(std::mem::take(&mut course.postfix_orders).into_iter().map(Due::Order)).collect();
+        finding.verdict = self.sessions.with_due(finding.verdict, due, request);
         limits::refused(around, request, &course, &finding);
         let rules = std::mem::take(&mut course.rules);
         let decision = Decision { id, check, finding, took: started.elapsed(), rules };
         self.tally.decided(request.state, &decision.finding.verdict, decision.finding.reason, decision.took);
         log(request, &decision, &course);
-        self.compare(request, &decision, &mut course);
+        match trace {
+            Some(trace) => Box::pin(self.compare_aloud(request, &decision, &mut course, trace)).await,
+            None => self.compare(request, &decision, &mut course),
+        }
         self.keep(policy, request, &decision, &course);
         self.log_in_store(policy, request, &decision);
         if let Some(marker) = &self.marker {
@@ -238,7 +254,7 @@ impl Decider {
         decision
     }
 
-    /// Tells contentd what it is to do, when there is something.
+    /// Tells contentd, or Postfix, what it is to do, when there is something.
     fn hand_over(
         &self,
         policy: &Policy,
@@ -247,7 +263,7 @@ impl Decider {
         finding: &Finding,
         course: &mut Course,
     ) {
-        if !course.orders.is_empty() || policy.settings.handover.results {
+        if !course.orders.is_empty() || course.filter.is_some() || policy.settings.handover.results {
             let now = u64::try_from(now_ms() / 1000).unwrap_or_default();
             orders::hand_over(policy, (id, now), request, &finding.verdict, course);
         }
@@ -259,6 +275,25 @@ impl Decider {
         for server in std::mem::take(&mut course.compare) {
             let class = theirs::class(&decision.finding.verdict);
             servers.compare(server, request.written(), Decided { id: decision.id.as_str().to_owned(), class });
+        }
+    }
+
+    /// The same for a person, who waits for it.
+    async fn compare_aloud(
+        &self,
+        request: &PolicyRequest<'_>,
+        decision: &Decision,
+        course: &mut Course,
+        trace: &mut Trace,
+    ) {
+        for server in std::mem::take(&mut course.compare) {
+            trace.lines.push(match &self.servers {
+                Some(servers) => {
+                    let class = theirs::class(&decision.finding.verdict);
+                    servers.compared(&server, &request.written(), class).await
+                }
+                None => format!("compare: {server} is not asked here"),
+            });
         }
     }
 
@@ -328,6 +363,7 @@ impl Decider {
             pending: &self.pending,
             sessions: &self.sessions,
             servers: self.servers.as_ref(),
+            shields: self.shields,
             host: &self.host,
             id,
             deadline,
@@ -351,6 +387,7 @@ async fn ask_in_order(
     for check in Check::ORDER {
         let answer = match check {
             Check::Access => access::check(around, request, course).await,
+            Check::Shield => Ok(shield::check(around, request, course)),
             Check::Perimeter => perimeter::check(around, request, course).await,
             Check::Rules => rules::check(around, request, course).await,
             Check::Recipients => recipients::check(around, request, course).await,

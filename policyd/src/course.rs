@@ -12,7 +12,7 @@ use crate::checks::pool::Spf;
 use crate::classes::Check;
 use crate::orders::Order;
 use crate::perimeter::Found;
-use crate::verdict::Finding;
+use crate::verdict::{Finding, PostfixOrder};
 
 /// What a check says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,8 +82,12 @@ pub struct Course {
     pub shadow_rules: String,
     /// Names of rules of which could not be told whether they match.
     pub untold_rules: String,
-    /// What contentd is to do with the message.
+    /// What contentd, or Postfix, is to do with the message.
     pub orders: Vec<Order>,
+    /// To which content filter Postfix is to pass the message (`transport:destination`).
+    pub filter: Option<String>,
+    /// What Postfix is told to do with the message, one order per reply.
+    pub postfix_orders: Vec<PostfixOrder>,
     /// Who had something to say that did not decide.
     said: Vec<(Check, Finding)>,
     /// Who asks for a trace gets these lines too.

@@ -7,7 +7,7 @@
 
 use crate::request::PolicyRequest;
 use crate::triplet::Triplet;
-use crate::verdict::{DecisionId, Finding, Verdict};
+use crate::verdict::{DecisionId, Finding, Reason, Verdict};
 
 /// Longest text from outside, in bytes.
 pub(crate) const MAX_TEXT: usize = 255;
@@ -77,9 +77,11 @@ impl From<&Triplet> for Key {
 
 /// True for decisions that are kept.
 pub fn is_kept(finding: &Finding) -> bool {
-    finding.asked.is_some()
-        || matches!(finding.verdict, Verdict::Defer(_) | Verdict::DeferIfPermit(_))
-        || finding.reason.is_of_perimeter()
+    // In a flood nobody asks about each.
+    finding.reason != Reason::Shielded
+        && (finding.asked.is_some()
+            || matches!(finding.verdict, Verdict::Defer(_) | Verdict::DeferIfPermit(_))
+            || finding.reason.is_of_perimeter())
 }
 
 /// What is kept of a decision. `trace` has a line of each check.
@@ -127,7 +129,7 @@ pub(crate) fn bounded(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::{Asked, Reason};
+    use crate::verdict::Asked;
 
     #[test]
     fn deferrals_and_first_passes_are_kept_and_bounded() {

@@ -91,7 +91,8 @@ pub async fn run(
     let trust = TrustBook::start(&store, queue.health().clone(), &end);
     let (keeper, keeping) = Keeper::new(&store, queue.health(), &end);
     let (marker, marking) = Marker::new(&store, queue.health(), &end);
-    let limited = LimitQueue::start(&store, queue.health().clone(), &end);
+    let hosts = live.current().settings.limits.hosts;
+    let limited = LimitQueue::start_with(&store, queue.health().clone(), queue.journal().cloned(), hosts, &end);
     let (book, said) = Book::new(live.current().settings.recipients.remember);
     let knowing = Keeping::new(&live, &store, queue.health(), &book).run(said, end.clone());
     let decider = Decider::new(queue).with(Pools::new(live.resolver()), trust).explaining(keeper).remembering(marker);
@@ -102,7 +103,7 @@ pub async fn run(
     let testing = self_test::keep_testing(live.clone(), asker.clone(), end.clone());
     let (notifier, notifying) = Notifier::new(&store, decider.queue().health(), live.clone(), &end);
     let decider = decider.guarding(Perimeter::new(asker)).limiting(limited.clone());
-    let decider = Arc::new(decider.knowing(book).notifying(notifier).asking(Servers::default()));
+    let decider = Arc::new(decider.knowing(book).notifying(notifier).asking(Servers::default()).shielding());
     let kept = keep_lists(&live, &store, &decider, &end);
     kept.spawn(keeping);
     kept.spawn(marking);

@@ -48,6 +48,9 @@ enum Command {
         /// Tell also which rules do not match
         #[arg(long)]
         all_rules: bool,
+        /// Ask the policy servers that rules ask or compare with; they take these for real requests
+        #[arg(long)]
+        ask: bool,
     },
 }
 
@@ -72,7 +75,9 @@ fn main() -> ExitCode {
         Some(Command::Check { postfix, postfix_config }) => {
             commands::check::run(config, postfix.then_some(postfix_config.as_deref()))
         }
-        Some(Command::Test { file, all_rules }) => runtime.block_on(commands::test::run(config, &file, all_rules)),
+        Some(Command::Test { file, all_rules, ask }) => {
+            runtime.block_on(commands::test::run(config, &file, commands::test::Asked { all_rules, ask }))
+        }
     }
 }
 

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Orders: what becomes of a message beyond "may go on" or "refused". Checks put them into `Course::orders`; here they become the header
-//! line by which contentd hears of them (`common::handover`), because behind a proxy filter Postfix carries none of them out.
+//! line by which contentd hears of them (`common::handover`), because behind a proxy filter Postfix carries none of them out; or, where no
+//! contentd is behind, the actions of Postfix itself (`policyd.orders`).
 
 use common::handover::{Note, Peer, Scope, write};
 
 pub use common::orders::{Order, OrderAddress, OrderError};
 
+use crate::config::OrdersBy;
 use crate::course::Course;
 use crate::policy::Policy;
 use crate::request::{PolicyRequest, ProtocolState};
-use crate::verdict::{DecisionId, Verdict};
+use crate::verdict::{DecisionId, PostfixOrder, Verdict};
 
 /// Puts the header lines for contentd in front of those that the message gets anyway. Orders count only when the request may go on: a
 /// recipient that is refused gives none. `now`: seconds since 1970.
@@ -20,6 +22,9 @@ pub fn hand_over(
     verdict: &Verdict,
     course: &mut Course,
 ) {
+    if policy.settings.policyd.orders == OrdersBy::Postfix {
+        return give_to_postfix(id, verdict, course);
+    }
     let tells_results = policy.settings.handover.results;
     if (course.orders.is_empty() && !tells_results) || !verdict.goes_on() {
         return;
@@ -45,6 +50,23 @@ pub fn hand_over(
     }
 }
 
+/// Makes the orders actions of Postfix, which does them at every stage.
+fn give_to_postfix(id: DecisionId, verdict: &Verdict, course: &mut Course) {
+    if !verdict.goes_on() {
+        return;
+    }
+    count(&course.orders, "postfix");
+    for order in &course.orders {
+        // Postfix writes a text to its log; the address is what it sends to.
+        let argument = order.address().map_or_else(|| format!("by policyd, id {}", id.as_str()), str::to_owned);
+        course.postfix_orders.extend(PostfixOrder::new(order.word(), argument));
+    }
+    if let Some(filter) = course.filter.take() {
+        metrics::counter!("octroi_policyd_orders_total", "order" => "filter", "outcome" => "postfix").increment(1);
+        course.postfix_orders.extend(PostfixOrder::new("filter", filter));
+    }
+}
+
 /// What the checks have found out that contentd can use.
 fn results(course: &Course) -> Note {
     let spf = course.facts.spf.flatten().map(|spf| spf.result.word().to_owned());
@@ -66,7 +88,7 @@ fn count(orders: &[Order], outcome: &'static str) {
     for order in orders {
         metrics::counter!("octroi_policyd_orders_total", "order" => order.word(), "outcome" => outcome).increment(1);
     }
-    if outcome != "handed_over" && !orders.is_empty() {
+    if !["handed_over", "postfix"].contains(&outcome) && !orders.is_empty() {
         let orders: Vec<String> = orders.iter().map(ToString::to_string).collect();
         tracing::warn!(orders = orders.join(", "), reason = outcome, "orders that contentd will not hear of");
     }
@@ -133,6 +155,25 @@ mod tests {
         assert!(headers(&policy(true), &late, &Verdict::Pass, &mut order()).is_empty());
         let off = Policy { secret: None, ..policy(false) };
         assert!(headers(&off, &request(), &Verdict::Pass, &mut order()).is_empty());
+    }
+
+    #[test]
+    fn postfix_is_told_itself_where_no_contentd_is_behind() {
+        let mut policy = policy(false);
+        policy.settings.policyd.orders = OrdersBy::Postfix;
+        let mut course = ordered(&[Order::Hold, "bcc=box@our.test".parse().unwrap()]);
+        course.filter = Some("smtp:[127.0.0.1]:10024".to_owned());
+        assert!(headers(&policy, &request(), &Verdict::Defer("4.7.1 x".into()), &mut course).is_empty());
+        assert!(course.postfix_orders.is_empty());
+        assert!(headers(&policy, &request(), &Verdict::Pass, &mut course).is_empty());
+        let mut actions = Vec::new();
+        for order in course.postfix_orders {
+            let mut action = String::new();
+            Verdict::PassWithOrder(order).action(&mut action);
+            actions.push(action);
+        }
+        let expected = ["HOLD by policyd, id 0000000007", "BCC box@our.test", "FILTER smtp:[127.0.0.1]:10024"];
+        assert_eq!(actions, expected);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use common::handover::Secret;
 use crate::checks::limits::Limits;
 use crate::checks::protected::Protected;
 use crate::checks::rules::Counts;
+use crate::checks::shield::Shield;
 use crate::config::Settings;
 use crate::lists::Lists;
 use crate::perimeter::Plan;
@@ -47,6 +48,8 @@ pub struct Policy {
     pub rules: Rules,
     /// How often they match.
     pub rule_counts: Counts,
+    /// Against clients that ask far too often; none when it is off.
+    pub shield: Option<Arc<Shield>>,
     /// Signs what is handed over to contentd; none when nothing is.
     pub secret: Option<Secret>,
     /// Whose recipients are looked up, and where; none: nobody's.
@@ -88,6 +91,7 @@ impl Policy {
                 .map(|(origin, protected)| Protected::load(origin, protected))
                 .collect::<Result<_, _>>()?,
             header: header.map(|header| template("greylist.header", header)).transpose()?,
+            shield: shield(before, &settings)?,
             rule_counts: Counts::new(&rules),
             rules,
             secret: settings.handover.secret().map_err(|message| mistake("handover.secret_file", message))?,
@@ -98,6 +102,14 @@ impl Policy {
     /// Whether networks may be trapped.
     pub fn has_traps(&self) -> bool {
         self.settings.greylist.trap_never > 0 || !self.lists.now().has_none(|tables| &tables.traps)
+    }
+}
+
+/// The shield, with what it remembers where its settings have not changed.
+fn shield(before: Option<&Policy>, settings: &Settings) -> Result<Option<Arc<Shield>>, Mistakes> {
+    match before.filter(|before| before.settings.policyd.shield == settings.policyd.shield) {
+        Some(before) => Ok(before.shield.clone()),
+        None => Ok(Shield::load(&settings.policyd.shield)?.map(Arc::new)),
     }
 }
 

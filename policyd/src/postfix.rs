@@ -5,15 +5,19 @@
 //!
 //! Pure but for [`wiring_of`], which runs postconf.
 
+mod own;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::address::Address;
+use common::lookup::ClientTable;
 use common::postconf::{PostconfError, Services, postconf, seconds};
 
-use crate::config::{GreylistMode, Settings};
+use crate::config::{Effect, GreylistMode, Settings};
 use crate::limits::stages;
+use crate::rules::OrdersTo;
 
 /// Restriction lists that are asked once per recipient, as long as `smtpd_delay_reject` is on.
 const AT_RCPT: [&str; 5] = ["client", "helo", "sender", "relay", "recipient"];
@@ -42,8 +46,8 @@ pub struct Wants {
     pub max_connections: usize,
     /// Whether anybody is greylisted.
     pub greylist: bool,
-    /// Whether orders go to contentd.
-    pub orders: bool,
+    /// Who carries out orders.
+    pub orders: OrdersTo,
     /// Restriction lists without which something configured has no effect (`data`, `end_of_data`), and what.
     pub lists: Vec<(&'static str, String)>,
 }
@@ -57,7 +61,7 @@ impl Wants {
             idle_timeout: settings.policyd.idle_timeout.0,
             max_connections: settings.policyd.max_connections,
             greylist: settings.greylist.mode != GreylistMode::Off,
-            orders: settings.handover.is_on(),
+            orders: settings.orders_to(),
             lists: Vec::new(),
         }
     }
@@ -96,13 +100,27 @@ pub fn wiring_of(settings: &Settings, folder: Option<&Path>) -> Result<Wiring, P
     let (main, overrides) = (postconf(folder, &["-nx"])?, postconf(folder, &["-Px"])?);
     let mut wiring = wiring(&main, &overrides, &postconf(folder, &["-Mx"])?, &Wants::of(settings));
     if !wiring.asked_by.is_empty() {
-        let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
+        let basis = settings.key_basis();
         // What does not compile was told when it was read.
-        let limits = settings.limit.iter().filter_map(|entry| entry.compile(network).ok());
+        let limits = settings.limit.iter().filter_map(|entry| entry.compile(basis).ok());
         let limits: Vec<_> = limits.map(|(limit, _)| limit).collect();
         wiring.hints.extend(stages::hints(&main, &overrides, &wiring.asked_by, &limits));
+        wiring.hints.extend(own_hints(settings, &main, &overrides, &wiring.asked_by));
     }
     Ok(wiring)
+}
+
+/// Whether Postfix and we agree who is ours, where a client that calls itself by our name is judged.
+fn own_hints(settings: &Settings, main: &str, overrides: &str, asked_by: &[String]) -> Vec<String> {
+    let helo = &settings.perimeter.helo;
+    if helo.own == Effect::Score(0) {
+        return Vec::new();
+    }
+    let mut names = helo.own_names.clone();
+    names.push(common::mail::hostname());
+    // A list that cannot be read was told when the configuration was.
+    let own = ClientTable::load(&settings.greylist.own_networks).unwrap_or_default();
+    own::hints(main, overrides, asked_by, &names, &|ip| own.find(Some(ip), None).is_some())
 }
 
 /// Looks for ourselves in the parameters of main.cf (`main`) and of the services in master.cf (`overrides`), and in the services.
@@ -274,7 +292,12 @@ impl Postfix<'_> {
             };
             let filtered = !value("smtpd_proxy_filter").is_empty();
             let asks = |text: &str| self.calls.iter().any(|call| text.contains(&call.text));
-            if wants.orders && !filtered && lists(&asks).is_some() {
+            if wants.orders == OrdersTo::Postfix && filtered && lists(&asks).is_some() {
+                hints.push(format!(
+                    "{path}: asks policyd and has smtpd_proxy_filter, with which Postfix does none of its orders and lets the mail go on: policyd.orders must be \"header\""
+                ));
+            }
+            if wants.orders == OrdersTo::Contentd && !filtered && lists(&asks).is_some() {
                 hints.push(format!(
                     "{path}: asks policyd and has no smtpd_proxy_filter: orders for contentd are not carried out, and their header stays in the mail"
                 ));
@@ -453,10 +476,13 @@ mod tests {
 
     #[test]
     fn orders_need_a_filter_and_a_filter_needs_orders() {
-        let orders = Wants { orders: true, ..wants() };
+        let orders = Wants { orders: OrdersTo::Contentd, ..wants() };
         only_hint(ALL, "", &orders, "smtp/inet: asks policyd and has no smtpd_proxy_filter");
         let filtered = "smtp/inet/smtpd_proxy_filter = 127.0.0.1:10024\n";
         assert_eq!(hints(ALL, filtered, &orders), Vec::<String>::new());
+        let by_postfix = Wants { orders: OrdersTo::Postfix, ..wants() };
+        assert_eq!(hints(ALL, "", &by_postfix), Vec::<String>::new());
+        only_hint(ALL, filtered, &by_postfix, "policyd.orders must be \"header\"");
         let hold = format!("{ALL}smtpd_client_restrictions = check_client_access static:HOLD\n");
         only_hint(&hold, filtered, &orders, "an action that Postfix does not do with smtpd_proxy_filter");
     }

@@ -87,6 +87,15 @@ impl Servers {
         theirs
     }
 
+    /// Asks a server and tells in words whether it says the same as we did; for whoever waits for that.
+    pub async fn compared(&self, server: &Address, request: &str, ours: &'static str) -> String {
+        match self.ask(server, request, Instant::now() + COMPARISON_TIME).await {
+            Ok(theirs) if theirs.class() == ours => format!("compare: {server} says the same ({ours})"),
+            Ok(theirs) => format!("compare: {server} says {}, we say {ours}", theirs.class()),
+            Err(error) => format!("compare: {server} {error}"),
+        }
+    }
+
     /// Asks a server and counts whether it says the same as we did, without anybody waiting for it.
     pub fn compare(&self, server: Address, request: String, ours: Decided) {
         let Ok(permit) = self.comparisons.clone().try_acquire_owned() else {

@@ -3,12 +3,39 @@
 //!
 //! Pure. The texts of replies are made here and nowhere else, never from an error. `OK` is not among the actions:
 //! in the recipient restrictions it would also end the check against open relaying. HOLD, FILTER, REDIRECT, BCC
-//! and DISCARD are not either: with a proxy filter Postfix only logs them and lets the mail go on.
+//! and DISCARD are given with `policyd.orders = "postfix"` only: with a proxy filter Postfix only logs them and lets the mail go on.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::triplet::Triplet;
+
+/// What Postfix itself does with a message that may go on (access(5)), where no proxy filter is behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostfixOrder {
+    kind: usize,
+    argument: String,
+}
+
+impl PostfixOrder {
+    /// The words of all of them.
+    pub const WORDS: [&str; 5] = ["hold", "discard", "redirect", "bcc", "filter"];
+
+    /// An order by its word, with the text, address or destination that stands behind it; none for a word that is not among these.
+    pub fn new(word: &str, argument: impl Into<String>) -> Option<Self> {
+        let kind = Self::WORDS.iter().position(|known| *known == word)?;
+        Some(Self { kind, argument: argument.into() })
+    }
+
+    /// The word for log and metric.
+    pub fn word(&self) -> &'static str {
+        Self::WORDS[self.kind]
+    }
+
+    fn verb(&self) -> &'static str {
+        ["HOLD ", "DISCARD ", "REDIRECT ", "BCC ", "FILTER "][self.kind]
+    }
+}
 
 /// What Postfix is told to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,11 +52,13 @@ pub enum Verdict {
     Defer(String),
     /// Refuse for now unless a later restriction refuses for good, with this text.
     DeferIfPermit(String),
+    /// Go on, and Postfix does this with the message.
+    PassWithOrder(PostfixOrder),
 }
 
 impl Verdict {
     /// How many kinds of verdicts there are.
-    pub const KINDS: usize = 6;
+    pub const KINDS: usize = 6 + PostfixOrder::WORDS.len();
 
     /// Number of the kind, under [`Verdict::KINDS`].
     pub fn kind(&self) -> usize {
@@ -40,6 +69,7 @@ impl Verdict {
             Self::Defer(_) => 3,
             Self::DeferIfPermit(_) => 4,
             Self::RejectAs(_) => 5,
+            Self::PassWithOrder(order) => 6 + order.kind,
         }
     }
 
@@ -51,12 +81,13 @@ impl Verdict {
             Self::Reject(_) | Self::RejectAs(_) => "reject",
             Self::Defer(_) => "defer",
             Self::DeferIfPermit(_) => "defer_if_permit",
+            Self::PassWithOrder(order) => order.word(),
         }
     }
 
     /// True when the mail may go on.
     pub fn goes_on(&self) -> bool {
-        matches!(self, Self::Pass | Self::PassWithHeader(_))
+        matches!(self, Self::Pass | Self::PassWithHeader(_) | Self::PassWithOrder(_))
     }
 
     /// Writes the action for Postfix to `out`, which is emptied first.
@@ -69,6 +100,7 @@ impl Verdict {
             Self::RejectAs(reply) => ("", reply),
             Self::Defer(text) => ("DEFER ", text),
             Self::DeferIfPermit(text) => ("DEFER_IF_PERMIT ", text),
+            Self::PassWithOrder(order) => (order.verb(), &order.argument),
         };
         out.push_str(verb);
         out.push_str(text);
@@ -100,6 +132,8 @@ pub enum Reason {
     RuleDeferred,
     /// The policy server that a rule asks refuses.
     RuleAsked,
+    /// The client asks far too often.
+    Shielded,
     /// The client has logged in; its mail is not greylisted.
     Authenticated,
     /// The client is one of ours; its mail is not greylisted.
@@ -201,6 +235,7 @@ impl Reason {
             Self::RuleRejected => "rule_rejected",
             Self::RuleDeferred => "rule_deferred",
             Self::RuleAsked => "rule_asked",
+            Self::Shielded => "shielded",
             Self::Authenticated => "authenticated",
             Self::OwnNetwork => "own_network",
             Self::NoClient => "no_client",

@@ -87,3 +87,33 @@ async fn what_passed_at_sqlgrey_passes_here() {
     assert_eq!(target.answered(unknown.0, unknown.1, unknown.2).await, "DUNNO");
     assert!(target.answered("198.51.100.9", unknown.1, unknown.2).await.starts_with("DEFER_IF_PERMIT"));
 }
+
+#[tokio::test]
+async fn who_chose_at_sqlgrey_has_chosen_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlgrey = start(folder.path());
+    assert!(!passes(&sqlgrey, "192.0.2.7", "joe@x.test"), "it has made its tables");
+    sqlgrey.stop();
+    let path = folder.path().join("sqlgrey.db");
+    let mut database = sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+    for text in [
+        "insert into optout_domain (domain) values ('Quiet.test')",
+        "insert into optin_email (email) values ('ann@quiet.test')",
+    ] {
+        sqlx::query(text).execute(&mut database).await.unwrap();
+    }
+    database.close().await.unwrap();
+    let target = Target::sqlite();
+    let told = target.import(&["sqlgrey", path.to_str().unwrap()]);
+    assert_eq!((count(&told, "chosen"), count(&told, "skipped")), (0, 2), "only on request: {told}");
+    let told = target.import(&["sqlgrey", "--opt-method", "optout", path.to_str().unwrap()]);
+    assert_eq!((count(&told, "chosen"), count(&told, "skipped"), count(&told, "bad")), (3, 0, 0), "{told}");
+    let url = format!("sqlite:{}", target.path("octroi.db").display());
+    let mut ours = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let entries: Vec<(String, String)> =
+        sqlx::query_as("select list, entry from acl order by list, entry").fetch_all(&mut ours).await.unwrap();
+    let entries: Vec<String> = entries.into_iter().map(|(list, entry)| format!("{list} {entry}")).collect();
+    assert_eq!(entries, ["optin *", "optin ann@quiet.test", "optout @quiet.test"], "who was greylisted stays so");
+    ours.close().await.unwrap();
+    assert_eq!(count(&target.import(&["sqlgrey", "--opt-method", "optout", path.to_str().unwrap()]), "chosen"), 0);
+}

@@ -8,7 +8,7 @@ use policyd::config::Settings;
 use tests::mmdb::{self, Value};
 use tests::nameserver::NameServer;
 
-use crate::gate::{Gate, patient, rcpt, sqlite, strict};
+use crate::gate::{Gate, patient, rcpt, sql, sqlite, store, strict};
 use crate::perimeter;
 use crate::pool::{Host, from};
 
@@ -109,6 +109,58 @@ async fn rules_look_up_what_they_cannot_do_without() {
     host.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_greylists_whom_the_mode_would_let_pass_with_a_delay_of_its_own() {
+    let (_folder, url) = sqlite();
+    let rules = r#"
+        [[rule]]
+        name = "lines"
+        when = "starts_with(sender, 'line')"
+        then = ["greylist 15m"]
+        [[rule]]
+        name = "usual"
+        when = "starts_with(sender, 'usual')"
+        then = ["greylist"]
+        [[rule]]
+        name = "kept"
+        when = "starts_with(sender, 'kept')"
+        then = ["no_greylist"]
+        [[rule]]
+        name = "too-late"
+        when = "starts_with(sender, 'kept')"
+        then = ["greylist 1h"]
+    "#;
+    let mut settings = with_rules(&url, rules);
+    settings.greylist.mode = policyd::config::GreylistMode::Adaptive;
+    let gate = Gate::ready(settings).await;
+    let mut client = gate.client().await;
+    let mut number = 0;
+    let mut ask = async |sender: &str| {
+        number += 1;
+        let request =
+            rcpt("192.0.2.1", sender, "r@our.test").replace("instance=1.2.3.4", &format!("instance={number}"));
+        client.ask(&request).await.unwrap()
+    };
+    let store = store(&url).await;
+    let five_minutes = "update greylist set first_seen = first_seen - 300000, last_seen = last_seen - 300000";
+    assert_eq!(ask("plain@x.example").await, "DUNNO", "nothing speaks against the client");
+    assert_eq!(ask("kept@x.example").await, "DUNNO", "what an earlier rule says stays");
+    for (sender, minutes) in [("line@x.example", 15), ("usual@x.example", 4)] {
+        let waits = ask(sender).await;
+        let told = format!("try again in {minutes} minutes");
+        assert!(waits.starts_with("DEFER_IF_PERMIT 4.7.1 ") && waits.contains(&told), "{sender}: {waits}");
+    }
+    sql(&store, five_minutes).await;
+    assert!(ask("usual@x.example").await.starts_with("PREPEND X-Greylist"));
+    let waits = ask("line@x.example").await;
+    assert!(waits.contains("try again in 10 minutes"), "{waits}");
+    sql(&store, five_minutes).await;
+    assert!(ask("line@x.example").await.starts_with("DEFER_IF_PERMIT"));
+    sql(&store, five_minutes).await;
+    assert!(ask("line@x.example").await.starts_with("PREPEND X-Greylist"));
+    gate.end().await;
+}
+
 /// Runs the administrator's command in this folder; gives its exit status and what it printed.
 async fn octroi(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = tokio::process::Command::new(tests::daemon::binary("octroi").unwrap());
@@ -175,6 +227,19 @@ async fn oddities_are_told_and_foreign_rules_printed() {
     write("imported.toml", &out);
     let (status, out, err) = octroi(folder.path(), &["--config", "imported.toml", "rules", "lint"]).await;
     assert_eq!((status, out.as_str()), (Some(0), "1 rules, 0 hints\n"), "{err}");
+    write(
+        "limit.yaml",
+        "limits:\n  - [10, 60]\nlimits_by_id:\n  boss: []\nbackend: 2\npgsql_config: {password: hidden}\n",
+    );
+    let (status, out, err) = octroi(folder.path(), &["rules", "import", "policyd-rate-limit", "limit.yaml"]).await;
+    assert_eq!(status, Some(0), "{err}");
+    assert!(out.contains("rate = ['10/1m']") && out.contains("except = ['sasl_username=boss']"), "{out}");
+    assert!(err.contains("1 limits, 1 notes") && !out.contains("hidden"), "{out}{err}");
+    write("limits.toml", &out);
+    let (status, _, err) = octroi(folder.path(), &["--config", "limits.toml", "rules", "lint"]).await;
+    assert_eq!(status, Some(0), "{err}");
+    let (status, _, err) = octroi(folder.path(), &["rules", "import", "policyd-rate-limit", "postfwd.cf"]).await;
+    assert!(status == Some(65) && err.contains("postfwd.cf: "), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -260,6 +325,54 @@ async fn another_policy_server_is_asked_and_compared() {
     let in_time = tokio::time::timeout(crate::gate::PATIENCE, counted).await;
     assert!(in_time.is_ok(), "{}", gate.get("/metrics").await);
     gate.end().await;
+    other.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_servers_are_asked_in_a_test_only_on_request() {
+    let (folder, url) = sqlite();
+    let theirs = "[[rule]]\nname = 'theirs'\nthen = ['reject 5.7.9 they say no']\n";
+    let other = Gate::ready(with_rules(&url, theirs)).await;
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let ours = format!(
+        "[store]\nurl = 'sqlite:{0}/ours.db'\n[greylist]\nmode = 'off'\n\
+         [[rule]]\nname = 'look'\nthen = ['compare {other}']\n\
+         [[rule]]\nname = 'ask'\nwhen = \"starts_with(sender, 'ask')\"\nthen = ['ask {other}']\n",
+        folder.path().display(),
+        other = other.address
+    );
+    write("octroi.toml", &ours);
+    write(
+        "requests",
+        &(rcpt("192.0.2.1", "ask@x.example", "r@our.test") + &rcpt("192.0.2.1", "a@x.example", "r@our.test")),
+    );
+    let run = async |program: &str, arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(tests::daemon::binary(program).unwrap());
+        let output = command.current_dir(folder.path()).args(arguments).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let out = run("policyd", &["test", "--config", "octroi.toml", "requests"]).await;
+    let address = &other.address;
+    for told in [format!("rule ask: {address} is not asked here"), format!("compare: {address} is not asked here")] {
+        assert!(out.contains(&told), "{told} missing in\n{out}");
+    }
+    assert!(!out.contains("REJECT"), "{out}");
+    let out = run("policyd", &["test", "--ask", "--config", "octroi.toml", "requests"]).await;
+    assert!(out.contains("action=REJECT 5.7.9 they say no"), "{out}");
+    for told in [
+        format!("compare: {address} says the same (reject)"),
+        format!("compare: {address} says reject, we say goes_on"),
+    ] {
+        assert!(out.contains(&told), "{told} missing in\n{out}");
+    }
+    let out =
+        run("octroi", &["rules", "replay", "--config", "octroi.toml", "--candidate", "octroi.toml", "requests"]).await;
+    assert!(
+        out.contains("candidate: other policy servers are not asked here; go on without an answer: look, ask"),
+        "{out}"
+    );
+    assert!(out.contains("2 requests, 0 decisions change"), "{out}");
     other.end().await;
 }
 

@@ -188,6 +188,46 @@ async fn an_order_that_cannot_be_followed_keeps_the_message_with_its_sender() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn postfix_itself_carries_out_orders_where_no_contentd_is_behind() {
+    let rule =
+        |name: &str, when: &str, then: &str| format!("[[rule]]\nname = '{name}'\nwhen = \"{when}\"\nthen = [{then}]\n");
+    let rules = rule(
+        "elsewhere",
+        "recipient == 'alice@example.test' && protocol_state == 'RCPT'",
+        "'redirect bob@example.test', 'bcc carol@example.test'",
+    ) + &rule("drop", "recipient == 'bob@example.test' && protocol_state == 'END-OF-MESSAGE'", "'discard'")
+        + &rule("wait", "recipient == 'carol@example.test' && protocol_state == 'DATA'", "'hold'");
+    let options = Options::for_tests().with(&format!("[policyd]\norders = 'postfix'\n{rules}"));
+    let ask = format!("check_policy_service inet:127.0.0.1:{}", options.ports.policy);
+    let options = options
+        .with_postfix("smtpd_proxy_filter", "")
+        .with_postfix("smtpd_recipient_restrictions", &format!("reject_unauth_destination, {ask}"))
+        .with_postfix("smtpd_data_restrictions", &ask)
+        .with_postfix("smtpd_end_of_data_restrictions", &ask);
+    let gate = gate(&options);
+    let moved = fresh_id();
+    assert!(send(&gate, &[ALICE], &moved, TEXT).await.starts_with("250"));
+    assert_eq!(
+        [arrived(&gate, "alice", &moved), arrived(&gate, "bob", &moved), arrived(&gate, "carol", &moved)],
+        [0, 1, 0]
+    );
+    let dropped = fresh_id();
+    assert!(send(&gate, &[BOB], &dropped, TEXT).await.starts_with("250"));
+    assert_eq!(arrived(&gate, "bob", &dropped), 0);
+    let held = fresh_id();
+    assert!(send(&gate, &["carol@example.test"], &held, TEXT).await.starts_with("250"));
+    let queue =
+        Command::new("/usr/sbin/postqueue").arg("-c").arg(gate.postfix.configuration()).arg("-j").output().unwrap();
+    let queue = String::from_utf8_lossy(&queue.stdout).into_owned();
+    assert!(queue.contains("\"queue_name\": \"hold\"") && queue.contains("carol@example.test"), "{queue}");
+    let log = gate.mail_log();
+    for told in ["discard: END-OF-MESSAGE", "hold: DATA", "redirect: RCPT", "bcc: DATA"] {
+        assert!(log.contains(told), "{told} missing in\n{log}");
+    }
+    assert!(log.contains("by policyd, id ") && !log.contains("unavailable"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rule_of_policyd_is_carried_out() {
     let rule = |name: &str, recipient: &str, then: &str| {
         format!("[[rule]]\nname = '{name}'\nwhen = 'recipient == \"{recipient}\"'\nthen = ['{then}']\n")

@@ -108,7 +108,7 @@ impl Postfix {
         make(&draft.join("spool"))?;
         make(&draft.join("data"))?;
         write(&draft.join("etc/main.cf"), &self.main_cf(plan, account))?;
-        write(&draft.join("etc/master.cf"), &master_cf(plan.ports))?;
+        write(&draft.join("etc/master.cf"), &master_cf(plan))?;
         write(&draft.join("etc/mailboxes"), &mailboxes(plan))?;
         write(&self.log, "")?;
         run("cannot hand the Postfix files to root", privileged("chown").arg("-R").arg("root:root").arg(&draft))?;
@@ -229,10 +229,16 @@ impl Drop for Postfix {
     }
 }
 
-/// The whole master.cf: the shipped piece with this sandbox's ports, then the usual services.
-fn master_cf(ports: &Ports) -> String {
+/// The whole master.cf: the shipped piece with this sandbox's ports, then the usual services. Who sets `smtpd_proxy_filter` in main.cf, to nothing
+/// perhaps, means the front door.
+fn master_cf(plan: &Plan<'_>) -> String {
+    let ports = plan.ports;
     let front = format!("127.0.0.1:{} inet", ports.smtp);
-    let piece = MASTER_PIECE
+    let piece = match plan.settings.iter().any(|(name, _)| name == "smtpd_proxy_filter") {
+        true => MASTER_PIECE.replace("\n    -o smtpd_proxy_filter=127.0.0.1:10024", ""),
+        false => MASTER_PIECE.to_owned(),
+    };
+    let piece = piece
         .replace("\nsmtp      inet", &format!("\n{front}"))
         .replace("127.0.0.1:10024", &format!("127.0.0.1:{}", ports.content))
         .replace("127.0.0.1:10025", &format!("127.0.0.1:{}", ports.reinject))

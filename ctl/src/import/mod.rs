@@ -4,6 +4,7 @@
 //! A path of named stages: input (file, standard input or database) > the parser of the program > `sieve` > `sink` > the store.
 //! What each program writes and what becomes of it is in docs/migrating/.
 
+mod choices;
 mod clients;
 mod cluebringer;
 mod database;
@@ -35,6 +36,7 @@ use common::units::Period;
 use policyd::config::Settings;
 use policyd::store::{Connection, import};
 
+use self::choices::{Choices, OptMethod};
 use self::clients::ClientsList;
 use self::record::{DAY, Old, SECOND};
 use self::sieve::Tally;
@@ -65,6 +67,10 @@ pub(crate) struct Args {
     /// Write the clients that were listed by hand in the old program into a list for client_whitelist, section access
     #[arg(long, value_name = "FILE")]
     clients_list: Option<PathBuf>,
+    /// Take over which recipients are greylisted (sqlgrey's optin_* and optout_*) into the lists optin and optout of the store; what was
+    /// `optmethod` there
+    #[arg(long, value_enum, value_name = "METHOD")]
+    opt_method: Option<OptMethod>,
     /// Zone of times that are stored without one, such as +01:00 [default: +00:00; of a PostgreSQL server, its log_timezone]
     #[arg(long, value_name = "OFFSET", value_parser = utc_offset, allow_hyphen_values = true)]
     utc_offset: Option<i64>,
@@ -189,17 +195,21 @@ async fn import(settings: &Settings, args: &Args) -> Result<u64, Failure> {
         }
         None => (None, system_clock()),
     };
-    let mut sink = Sink::new(old(args, settings, now), &settings.greylist, connection, list);
+    let choices = Choices::new(args.opt_method);
+    let mut sink = Sink::new(old(args, settings, now), &settings.greylist, connection, list, choices);
     let read = read::all(args, &mut sink).await;
     // What had been read before an error is written, and counted.
     let finished = sink.finish(read.is_ok()).await;
-    let (list, tally) = sink.into_parts();
+    let (list, choices, mut tally) = sink.into_parts();
+    let chosen = if read.is_ok() && finished.is_ok() { choices.write(store.as_ref()).await } else { Ok(0) };
+    tally.chosen = *chosen.as_ref().unwrap_or(&0);
     if let Some(store) = store {
         store.close().await;
     }
     print(&tally, args.dry_run);
     read?;
     finished?;
+    chosen?;
     if let (Some(list), Some(path), false) = (list, &args.clients_list, args.dry_run) {
         let source = args.program.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         list.write(&source)

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::choices::Choice;
+
 /// One second, one day.
 pub(crate) const SECOND: i64 = 1000;
 pub(crate) const DAY: i64 = 86_400 * SECOND;
@@ -31,6 +33,8 @@ pub(crate) enum Entry {
     TrustedHash(String, Option<u32>, i64),
     /// A client that an administrator had listed.
     Listed(IpNet),
+    /// A recipient that chose whether it is greylisted.
+    Chosen(Choice),
     /// Past its own date.
     Expired,
     /// Nothing that can be taken over; why.

@@ -117,6 +117,8 @@ pub(super) struct Tally {
     pub(super) trusted: u64,
     /// Clients that went into the list.
     pub(super) listed: u64,
+    /// Entries of optin and optout that are new.
+    pub(super) chosen: u64,
     /// Too old, there or here.
     pub(super) expired: u64,
     /// Not understood; each is told by its line.
@@ -141,6 +143,7 @@ impl fmt::Display for Tally {
             ("clients", self.clients),
             ("trusted", self.trusted),
             ("listed", self.listed),
+            ("chosen", self.chosen),
             ("expired", self.expired),
             ("skipped", self.skipped.values().sum()),
             ("bad", self.bad),

@@ -9,6 +9,7 @@ use policyd::store::Connection;
 use policyd::store::import::{self, Past, Standing};
 use policyd::triplet::Triplet;
 
+use super::choices::Choices;
 use super::clients::ClientsList;
 use super::record::{Bad, Entry, Found, Old};
 use super::sieve::{self, Fate, Ours, Tally};
@@ -32,6 +33,7 @@ pub(super) struct Sink {
     store: Option<Connection>,
     list: Option<ClientsList>,
     trust: Trust,
+    choices: Choices,
     batch: BTreeMap<Triplet, Past>,
     tally: Tally,
 }
@@ -42,9 +44,10 @@ impl Sink {
         settings: &GreylistSettings,
         store: Option<Connection>,
         list: Option<ClientsList>,
+        choices: Choices,
     ) -> Self {
         let (ours, trust) = (Ours::from(settings), Trust::from(settings));
-        Self { old, ours, store, list, trust, batch: BTreeMap::new(), tally: Tally::default() }
+        Self { old, ours, store, list, trust, choices, batch: BTreeMap::new(), tally: Tally::default() }
     }
 
     /// Takes one entry in. `name` is the file or table it is from.
@@ -54,6 +57,11 @@ impl Sink {
             Err(Bad(why)) => self.bad(name, found.line, &why),
             Ok(Entry::Skipped(why)) => self.tally.skip(why, 1),
             Ok(Entry::Expired) => self.tally.expired += 1,
+            Ok(Entry::Chosen(choice)) => {
+                if let Err(why) = self.choices.add(choice) {
+                    self.tally.skip(why, 1);
+                }
+            }
             Ok(Entry::Listed(client)) => match &mut self.list {
                 None => self.tally.skip(NO_LIST, 1),
                 Some(list) => match list.add(client) {
@@ -137,8 +145,8 @@ impl Sink {
         Ok(())
     }
 
-    /// The list of clients, to be written when all went well, and the count.
-    pub(super) fn into_parts(self) -> (Option<ClientsList>, Tally) {
-        (self.list, self.tally)
+    /// The list of clients and the choices of recipients, to be written when all went well, and the count.
+    pub(super) fn into_parts(self) -> (Option<ClientsList>, Choices, Tally) {
+        (self.list, self.choices, self.tally)
     }
 }

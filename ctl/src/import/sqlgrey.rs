@@ -4,11 +4,9 @@
 //! What passes leaves `connect` for `from_awl`, which knows network and sender but no recipient: trust, not a triplet. The
 //! sender in `connect` is as it came; duplicates are usual and become one. The null sender is `-undef-`.
 
+use super::choices::Choice;
 use super::record::{self, Bad, Entry, Old, Seen, Trusted};
 use super::table::{Program, Row, Table};
-
-/// A row of the tables by which recipients choose.
-pub(super) const CHOICE: &str = "a recipient's choice (optin_*, optout_*); see optin and optout of [greylist]";
 
 pub(super) static PROGRAM: Program = Program {
     tables: &[
@@ -28,8 +26,23 @@ fn entry(row: &Row, old: &Old) -> Result<Entry, Bad> {
         "connect" => waiting(row, old),
         "from_awl" => trusted(row, Some(1), old),
         "domain_awl" => trusted(row, None, old),
-        _ => Ok(Entry::Skipped(CHOICE)),
+        "optin_domain" => chosen(row, true, "domain"),
+        "optin_email" => chosen(row, true, "email"),
+        "optout_domain" => chosen(row, false, "domain"),
+        _ => chosen(row, false, "email"),
     }
+}
+
+/// A domain there is that domain alone.
+fn chosen(row: &Row, optin: bool, column: &'static str) -> Result<Entry, Bad> {
+    let text = row.mailbox(column)?.to_lowercase();
+    let good = |part: &str| !part.is_empty() && !part.contains(char::is_whitespace);
+    let entry = match (column, text.rsplit_once('@')) {
+        ("domain", None) if good(&text) => format!("@{text}"),
+        ("email", Some((local, domain))) if good(local) && good(domain) => text,
+        _ => return Err(Bad(format!("{text:?} is no {column}"))),
+    };
+    Ok(Entry::Chosen(Choice { optin, entry }))
 }
 
 fn waiting(row: &Row, old: &Old) -> Result<Entry, Bad> {
@@ -98,9 +111,16 @@ mod tests {
         assert_eq!(from, Ok(Entry::Trusted(trusted(Some(1)))));
         let domain = read("domain_awl", &["x.test", "203.0.113", "7", "9"]);
         assert_eq!(domain, Ok(Entry::Trusted(trusted(None))));
-        assert_eq!(read("optout_email", &["r@our.test"]), Ok(Entry::Skipped(CHOICE)));
         assert!(read("connect", &["a", "b", "mail.x", "r", "7"]).is_err());
         assert!(read("connect", &["a", "b", "192.0.2", "r", "soon"]).is_err());
+    }
+
+    #[test]
+    fn choices_are_entries_of_our_lists() {
+        let chosen = |optin, entry: &str| Ok(Entry::Chosen(Choice { optin, entry: entry.to_owned() }));
+        assert_eq!(read("optout_email", &["R@our.test"]), chosen(false, "r@our.test"));
+        assert_eq!(read("optin_domain", &["Our.test"]), chosen(true, "@our.test"));
+        assert!(read("optin_domain", &["r@our.test"]).is_err() && read("optout_email", &["our.test"]).is_err());
     }
 
     proptest! {

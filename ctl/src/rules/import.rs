@@ -14,7 +14,7 @@ use common::exit::{self, fail};
 use policyd::config::RuleSettings;
 use policyd::rules::{Names, Rules};
 
-use super::{milter_greylist, postfwd};
+use super::{milter_greylist, postfwd, rate_limit};
 use crate::session::say;
 
 /// Largest file read, in bytes.
@@ -27,6 +27,8 @@ pub(crate) enum Program {
     Postfwd,
     /// The access lists (racl, dacl, acl) of a greylist.conf
     MilterGreylist,
+    /// The limits of a policyd-rate-limit.yaml
+    PolicydRateLimit,
 }
 
 /// What became of one rule.
@@ -43,14 +45,17 @@ pub(super) fn run(program: Program, file: &Path) -> ExitCode {
         Ok(text) => text,
         Err(error) => return fail(crate::NAME, exit::DATA, format!("{}: {error}", file.display())),
     };
-    let made = match program {
-        Program::Postfwd => postfwd::rules(&text),
-        Program::MilterGreylist => milter_greylist::rules(&text),
+    let (out, what, missing) = match program {
+        Program::Postfwd => of_rules(postfwd::rules(&text)),
+        Program::MilterGreylist => of_rules(milter_greylist::rules(&text)),
+        Program::PolicydRateLimit => match rate_limit::converted(&text) {
+            Ok(made) => (made.text, format!("{} limits", made.limits), made.notes),
+            Err(error) => return fail(crate::NAME, exit::DATA, format!("{}: {error}", file.display())),
+        },
     };
-    let (out, count, missing) = printed(made);
     say(format_args!("{}", out.trim_end()));
-    // Whoever redirects the rules sees this.
-    fail(crate::NAME, exit::OK, format!("{count} rules, {missing} notes on what is not carried over"))
+    // Whoever redirects what is printed sees this.
+    fail(crate::NAME, exit::OK, format!("{what}, {missing} notes on what is not carried over"))
 }
 
 fn read(file: &Path) -> std::io::Result<String> {
@@ -60,6 +65,11 @@ fn read(file: &Path) -> std::io::Result<String> {
         false => std::fs::File::open(file)?.take(MAX_INPUT).read_to_end(&mut bytes)?,
     };
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn of_rules(made: Vec<Made>) -> (String, String, usize) {
+    let (out, count, missing) = printed(made);
+    (out, format!("{count} rules"), missing)
 }
 
 /// The rules as TOML, how many there are, and how many notes.
@@ -111,7 +121,7 @@ fn rule_text(name: &str, when: &[String], then: &[String]) -> String {
 }
 
 /// A text of TOML, the readable form where it can be.
-fn toml_text(text: &str) -> String {
+pub(super) fn toml_text(text: &str) -> String {
     match text.contains('\'') || text.chars().any(char::is_control) {
         false => format!("'{text}'"),
         true => {
@@ -203,6 +213,6 @@ pub(super) fn reply(code: &str, text: &str) -> String {
     }
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

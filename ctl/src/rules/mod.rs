@@ -6,6 +6,7 @@ mod import;
 mod lint;
 mod milter_greylist;
 mod postfwd;
+mod rate_limit;
 mod recorded;
 mod replay;
 
@@ -34,12 +35,12 @@ pub(crate) enum Action {
     },
     /// Look for rules that never come to pass or do nothing
     Lint,
-    /// Print rules of another program as ours; what is not carried over is named
+    /// Print rules or limits of another program as ours; what is not carried over is named
     Import {
         /// Whose rules they are
         #[arg(value_enum)]
         program: import::Program,
-        /// Its rules; "-" is standard input
+        /// Its rules or configuration; "-" is standard input
         file: PathBuf,
     },
 }

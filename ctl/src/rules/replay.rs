@@ -19,6 +19,7 @@ use policyd::classes::Decider;
 use policyd::config::Settings;
 use policyd::policy::Policy;
 use policyd::request::PolicyRequest;
+use policyd::rules::{Action, Rule};
 use policyd::store::queue::GreylistQueue;
 use policyd::store::scratch::Scratch;
 use tokio_util::sync::CancellationToken;
@@ -188,7 +189,19 @@ impl Report {
     }
 }
 
+/// The names of rules that ask another policy server, or compare with one: recorded requests are no business of theirs.
+fn asking(policy: &Policy) -> String {
+    let asks = |rule: &&Rule| rule.then.iter().any(|action| matches!(action, Action::Ask(_) | Action::Compare(_)));
+    policy.rules.list().iter().filter(asks).map(|rule| &*rule.name).collect::<Vec<_>>().join(", ")
+}
+
 async fn replay(plan: &Plan<'_>, present: Policy, candidate: Policy, input: &[u8]) -> Result<(), Failure> {
+    for (side, policy) in [("present", &present), ("candidate", &candidate)] {
+        let names = asking(policy);
+        if !names.is_empty() {
+            say(format_args!("{side}: other policy servers are not asked here; go on without an answer: {names}"));
+        }
+    }
     let (present, candidate) = (Side::start(present, plan.dns).await?, Side::start(candidate, plan.dns).await?);
     let mut report = Report::default();
     let count = recorded::each(input, async |request| {

@@ -11,15 +11,19 @@ use std::sync::Arc;
 use common::config::{Mistake, Mistakes};
 use jiff::tz::TimeZone;
 
+use super::pool;
 use crate::around::Around;
 use crate::config::{OnStoreError, OverAction, Reply, Settings};
 use crate::course::{Answer, Course};
+use crate::limits::key::{Geo, WhereIs};
 use crate::limits::plan::{Asked, Limit, Order};
 use crate::limits::rate::{Rate, Span, UNIT};
 use crate::limits::settle::UNLIMITED;
 use crate::notify::{Kind, Notice};
 use crate::policy::Policy;
 use crate::request::PolicyRequest;
+use crate::rules::expression::Fact;
+use crate::rules::need::{Count, Need};
 use crate::store::limits::queue::{Fill, LimitQueue, Refusal, Told};
 use crate::store::queue::QueueError;
 use crate::template::Values;
@@ -43,10 +47,10 @@ impl Limits {
             key: format!("limit.{key}"),
             message,
         };
-        let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
+        let basis = settings.key_basis();
         let (mut limits, mut replies) = (Vec::new(), Vec::new());
         for entry in &settings.limit {
-            let (limit, reply) = entry.compile(network).map_err(mistake)?;
+            let (limit, reply) = entry.compile(basis).map_err(mistake)?;
             limits.push(limit);
             replies.push(reply);
         }
@@ -59,9 +63,9 @@ impl Limits {
         request: &'a PolicyRequest<'a>,
         now: i64,
         by_rule: &'a [String],
-        own: &'a dyn Fn() -> bool,
+        (own, whereis): (&'a dyn Fn() -> bool, WhereIs<'a>),
     ) -> Asked<'a> {
-        Asked { request, now, zone: &self.zone, by_rule, own }
+        Asked { request, now, zone: &self.zone, by_rule, own, whereis }
     }
 }
 
@@ -70,8 +74,8 @@ pub async fn check(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut
     let limits = &around.policy.limits;
     let Some(queue) = around.limits.filter(|_| !limits.limits.is_empty()) else { return Ok(Answer::Nothing) };
     tell_missing_stages(queue, limits, request);
-    let own = || is_own(around.policy, request);
-    let order = Arc::new(limits.asked(request, queue.now(), &course.limits, &own).order(&limits.limits));
+    let (own, whereis) = (|| is_own(around.policy, request), whereis(around.policy, request));
+    let order = Arc::new(limits.asked(request, queue.now(), &course.limits, (&own, &whereis)).order(&limits.limits));
     if order.is_empty() {
         return Ok(Answer::Nothing);
     }
@@ -102,18 +106,58 @@ fn tell_missing_stages(queue: &LimitQueue, limits: &Limits, request: &PolicyRequ
     }
 }
 
+/// Where the client is, for keys that count by it.
+fn whereis(policy: &Policy, request: &PolicyRequest<'_>) -> impl Fn(Geo) -> Option<String> {
+    move |geo| {
+        let place = policy.perimeter.geo.place(request.client_address?);
+        match geo {
+            Geo::Country => place.country,
+            Geo::Asn => place.asn.map(|asn| asn.to_string()),
+        }
+    }
+}
+
 fn is_own(policy: &Policy, request: &PolicyRequest<'_>) -> bool {
     policy.lists.now().client(|tables| &tables.own_networks, request).is_some()
 }
 
 /// All buckets that the store may be asked about for a request.
 pub fn buckets(policy: &Policy, request: &PolicyRequest<'_>, now: i64) -> Vec<String> {
-    let own = || is_own(policy, request);
+    let (own, whereis) = (|| is_own(policy, request), whereis(policy, request));
     // A rule may ask for any.
     let all: Vec<String> = policy.limits.limits.iter().map(|limit| limit.name.clone()).collect();
-    let asked = policy.limits.asked(request, now, &all, &own);
+    let asked = policy.limits.asked(request, now, &all, (&own, &whereis));
     let orders = [asked.order(&policy.limits.limits), asked.order_for_reject(&policy.limits.limits)];
+    let counts = policy.rules.needs().iter().filter_map(|need| match need {
+        Need::Count(count) => look(&policy.limits, asked, count, request),
+        _ => None,
+    });
+    let orders: Vec<Order> = orders.into_iter().chain(counts).collect();
     orders.iter().flat_map(Order::charges).map(|charge| charge.bucket.name.clone()).collect()
+}
+
+/// The order that looks into the bucket of which a rule asks how full it is; none when the request has no such key.
+fn look(limits: &Limits, asked: Asked<'_>, count: &Count, request: &PolicyRequest<'_>) -> Option<Order> {
+    let index = limits.limits.iter().position(|limit| limit.name == count.limit)?;
+    let key = match &count.key {
+        Some(parts) => Some(parts.iter().map(|part| part.value(request)).collect::<Option<Vec<_>>>()?),
+        None => None,
+    };
+    asked.look(index, &limits.limits[index], key.as_deref())
+}
+
+/// How many units a bucket holds, for a rule: one question that reads, shared with all others that wait at that moment. 0 when the request
+/// has no such key; not to be told while the store is away.
+pub async fn count(around: Around<'_>, request: &PolicyRequest<'_>, count: &Count) -> Fact {
+    let limits = &around.policy.limits;
+    let Some(queue) = around.limits else { return Fact::Untold };
+    let whereis = whereis(around.policy, request);
+    let asked = limits.asked(request, queue.now(), &[], (&|| false, &whereis));
+    let Some(order) = look(limits, asked, count, request) else { return Fact::Number(0) };
+    match Box::pin(queue.look(order, pool::part(around.deadline))).await {
+        Ok(told) => Fact::Number(told.fills.first().map_or(0, |fill| fill.level.saturating_add(UNIT - 1) / UNIT)),
+        Err(_) => Fact::Untold,
+    }
 }
 
 /// Counts a refusal by another check against the limits that count refusals.
@@ -123,8 +167,8 @@ pub fn refused(around: Around<'_>, request: &PolicyRequest<'_>, course: &Course,
     if !matches!(finding.verdict, Verdict::Reject(_)) || finding.reason == Reason::OverLimit {
         return;
     }
-    let own = || is_own(around.policy, request);
-    let order = limits.asked(request, queue.now(), &course.limits, &own).order_for_reject(&limits.limits);
+    let (own, whereis) = (|| is_own(around.policy, request), whereis(around.policy, request));
+    let order = limits.asked(request, queue.now(), &course.limits, (&own, &whereis)).order_for_reject(&limits.limits);
     if !order.is_empty() {
         queue.charge_later(order);
     }

@@ -18,4 +18,5 @@ pub mod rdns;
 pub mod recipients;
 pub mod rules;
 pub mod sender_mx;
+pub mod shield;
 pub mod spf_policy;

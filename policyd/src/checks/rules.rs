@@ -12,7 +12,7 @@ use common::address::Address;
 use common::spf::SpfResult;
 use metrics::{Counter, counter};
 
-use super::{dnsbl, geo, pool, rdns};
+use super::{dnsbl, geo, greylist, limits, pool, rdns};
 use crate::around::Around;
 use crate::course::{Answer, Course, GreylistOrder};
 use crate::request::PolicyRequest;
@@ -79,6 +79,8 @@ async fn look_up(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut C
             // Which of them gave no answer is not said.
             if !listed && listings.silent > 0 { Fact::Untold } else { Fact::Flag(listed) }
         }
+        Need::Count(count) => limits::count(around, request, count).await,
+        Need::GreylistKnown => greylist::is_known(around, request, course).await.map_or(Fact::Untold, Fact::Flag),
     };
     course.note(|| format!("{} is {}", need.told(), fact.told()));
     fact
@@ -155,6 +157,7 @@ fn leave(course: &mut Course, rule: &Rule, action: &Action, values: Values<'_>) 
         Action::Limit(name) => course.limits.push(name.clone()),
         Action::Compare(server) => course.compare.push(server.clone()),
         Action::Order(order) => course.orders.push(order.clone()),
+        Action::Filter(destination) => course.filter = Some(destination.clone()),
         Action::Prepend(header) => course.headers.push(header.fill(values)),
         Action::NoGreylist => course.greylist = GreylistOrder::Skip,
         // Whoever is whitelisted stays so.

@@ -21,6 +21,7 @@ use policyd::perimeter::Perimeter;
 use policyd::policy::Policy;
 use policyd::recipients::book::Book;
 use policyd::request::PolicyRequest;
+use policyd::servers::Servers;
 use policyd::store::book::TrustBook;
 use policyd::store::limits::queue::LimitQueue;
 use policyd::store::marker::Marker;
@@ -40,7 +41,16 @@ const START_TIME: Duration = Duration::from_secs(10);
 /// Recipients remembered from one request to the next.
 const MOST_RECIPIENTS: usize = 10_000;
 
-pub(crate) async fn run(config: Option<PathBuf>, file: &Path, all_rules: bool) -> ExitCode {
+/// What is wanted beyond the decisions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// Which rules do not match.
+    pub(crate) all_rules: bool,
+    /// What other policy servers say.
+    pub(crate) ask: bool,
+}
+
+pub(crate) async fn run(config: Option<PathBuf>, file: &Path, asked: Asked) -> ExitCode {
     let live = match read(config) {
         Ok(live) => live,
         Err(mistakes) => return fail(PROGRAM, exit::CONFIG, mistakes),
@@ -77,7 +87,8 @@ pub(crate) async fn run(config: Option<PathBuf>, file: &Path, all_rules: bool) -
     book.is_loaded();
     let decider = Decider::new(queue).with(pools, trust).guarding(Perimeter::new(asker));
     let decider = decider.limiting(limits).knowing(book).remembering(marker);
-    let decided = decide_all(&input, &policy, &decider, &scratch, all_rules).await;
+    let decider = if asked.ask { decider.asking(Servers::default()) } else { decider };
+    let decided = decide_all(&input, &policy, &decider, &scratch, asked.all_rules).await;
     stop.cancel();
     decider.queue().ended().await;
     match decided {

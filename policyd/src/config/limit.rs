@@ -6,7 +6,7 @@ use common::units::Size;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::limits::key::{Term, Who};
+use crate::limits::key::{Basis, Term, Who};
 use crate::limits::plan::{Limit, RateOf};
 use crate::limits::rate::{MOST, Rate, Span};
 use crate::limits::unit::{Stage, Unit};
@@ -180,8 +180,8 @@ pub struct Reply {
 type Wrong = (&'static str, String);
 
 impl LimitSettings {
-    /// The limit, ready for use, and its answer. `network` are the prefix lengths of `client_network`.
-    pub fn compile(&self, network: (u8, u8)) -> Result<(Limit, Reply), Wrong> {
+    /// The limit, ready for use, and its answer.
+    pub fn compile(&self, basis: Basis) -> Result<(Limit, Reply), Wrong> {
         let good = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
         if self.name.is_empty() || self.name.len() > LONGEST_NAME || !self.name.chars().all(good) {
             return Err((
@@ -189,7 +189,7 @@ impl LimitSettings {
                 format!("{:?} is not a name of up to {LONGEST_NAME} letters, digits, _, - and .", self.name),
             ));
         }
-        let term = |text: &String| Term::parse(text, network);
+        let term = |text: &String| Term::parse(text, basis);
         let key = self.key.iter().map(term).collect::<Result<_, _>>().map_err(|error| ("key", error))?;
         let who = |list: &[String]| list.iter().map(|text| text.parse()).collect::<Result<Vec<Who>, _>>();
         let limit = Limit {
@@ -259,39 +259,41 @@ impl LimitSettings {
     }
 
     fn reply(&self) -> Result<Reply, String> {
-        let (verb, text) = self.action.split_once(' ').unwrap_or((&self.action, ""));
-        let action = match verb.to_ascii_lowercase().as_str() {
-            "defer" => OverAction::Defer,
-            "defer_if_permit" => OverAction::DeferIfPermit,
-            "reject" => OverAction::Reject,
-            "dunno" => OverAction::Dunno,
-            _ => return Err(format!("{verb:?} is not defer, defer_if_permit, reject or dunno")),
-        };
-        let mistake = match action {
-            OverAction::Dunno if !text.is_empty() => Some("dunno has no text".to_owned()),
-            OverAction::Dunno => None,
-            // The same form, of class 5.
-            OverAction::Reject => match text.strip_prefix('5') {
-                Some(rest) => reply_mistake(&format!("4{rest}")),
-                None => Some("reject needs an enhanced status code such as \"5.7.1\"".to_owned()),
-            },
-            OverAction::Defer | OverAction::DeferIfPermit => reply_mistake(text),
-        };
-        match mistake {
-            Some(mistake) => Err(mistake),
-            None => {
-                let text = Template::new(&text.replace("{limit}", &self.name))?;
-                Ok(Reply { action, text, notice: self.block_at.is_some() })
-            }
-        }
+        Ok(Reply { notice: self.block_at.is_some(), ..reply_of(&self.action, &self.name)? })
+    }
+}
+
+/// The answer above the limit of this name: `defer`, `defer_if_permit` or `reject` with a text, or `dunno`.
+pub(super) fn reply_of(written: &str, limit: &str) -> Result<Reply, String> {
+    let (verb, text) = written.split_once(' ').unwrap_or((written, ""));
+    let action = match verb.to_ascii_lowercase().as_str() {
+        "defer" => OverAction::Defer,
+        "defer_if_permit" => OverAction::DeferIfPermit,
+        "reject" => OverAction::Reject,
+        "dunno" => OverAction::Dunno,
+        _ => return Err(format!("{verb:?} is not defer, defer_if_permit, reject or dunno")),
+    };
+    let mistake = match action {
+        OverAction::Dunno if !text.is_empty() => Some("dunno has no text".to_owned()),
+        OverAction::Dunno => None,
+        // The same form, of class 5.
+        OverAction::Reject => match text.strip_prefix('5') {
+            Some(rest) => reply_mistake(&format!("4{rest}")),
+            None => Some("reject needs an enhanced status code such as \"5.7.1\"".to_owned()),
+        },
+        OverAction::Defer | OverAction::DeferIfPermit => reply_mistake(text),
+    };
+    match mistake {
+        Some(mistake) => Err(mistake),
+        None => Ok(Reply { action, text: Template::new(&text.replace("{limit}", limit))?, notice: false }),
     }
 }
 
 /// Reads all limits.
-pub(super) fn read(source: &Source, network: (u8, u8), mistakes: &mut Mistakes) -> Vec<LimitSettings> {
+pub(super) fn read(source: &Source, basis: Basis, mistakes: &mut Mistakes) -> Vec<LimitSettings> {
     let entries: Vec<Listed<LimitSettings>> = source.list("limit", mistakes);
     for (at, entry) in entries.iter().enumerate() {
-        if let Err((key, message)) = entry.value.compile(network) {
+        if let Err((key, message)) = entry.value.compile(basis) {
             mistakes.push(entry.mistake(key, message));
         }
         if entries[..at].iter().any(|other| other.value.name == entry.value.name) {
@@ -308,9 +310,11 @@ pub(super) fn read(source: &Source, network: (u8, u8), mistakes: &mut Mistakes) 
 mod tests {
     use super::*;
 
+    const BASIS: Basis = Basis { network: (24, 64), countries: false, asns: true };
+
     fn read_text(text: &str) -> (Vec<LimitSettings>, String) {
         let mut mistakes = Mistakes::new();
-        let limits = read(&Source::from_text("f", text).unwrap(), (24, 64), &mut mistakes);
+        let limits = read(&Source::from_text("f", text).unwrap(), BASIS, &mut mistakes);
         (limits, mistakes.to_string())
     }
 
@@ -320,7 +324,7 @@ mod tests {
             read_text("[[limit]]\nname = 'user'\nkey = 'sasl_username'\nunit = 'recipients'\nrate = '100/1h'\n");
         assert_eq!(mistakes, "");
         assert_eq!(limits, [LimitSettings::default()]);
-        let (limit, reply) = limits[0].compile((24, 64)).unwrap();
+        let (limit, reply) = limits[0].compile(BASIS).unwrap();
         assert_eq!((limit.stage, limit.rates[0].burst, limit.rates.len()), (Some(Stage::Rcpt), 100, 1));
         assert_eq!((reply.action, reply.notice), (OverAction::Defer, false));
     }
@@ -331,7 +335,7 @@ mod tests {
             "[[limit]]\nname = 'c'\nkey = ['client_address']\nunit = 'connections'\nrate = '500/1h'\nwarn_at = 500\nblock_at = 2500\n",
         );
         assert_eq!(mistakes, "");
-        let (limit, reply) = limits[0].compile((24, 64)).unwrap();
+        let (limit, reply) = limits[0].compile(BASIS).unwrap();
         let rates: Vec<_> = limit.rates.iter().map(|rate| (rate.rate.number, rate.burst, rate.watch)).collect();
         assert_eq!(rates, [(2500, 2500, false), (500, 500, true)]);
         assert!(reply.notice);
@@ -342,6 +346,7 @@ mod tests {
         let head = "[[limit]]\nname = 'x'\nunit = 'bytes'\nrate = '1GB/1d'\n";
         for (line, told) in [
             ("key = 'user'", "f:5: limit.key: \"user\" is not an attribute"),
+            ("key = ['asn', 'country']", "f:5: limit.key: \"country\" needs perimeter.geo.country_db"),
             ("stage = 'rcpt'", "f:5: limit.stage: bytes are not known"),
             ("stage = 'helo'", "f:5: limit.stage: "),
             ("burst = 0", "f:5: limit.burst: must be between"),

@@ -8,12 +8,16 @@ mod decision_log;
 mod delays;
 mod greylist;
 mod limit;
+mod list;
 mod notify;
 mod perimeter;
 mod policyd;
 pub mod recipients;
 mod rule;
+mod shield;
 mod signs;
+
+use std::collections::BTreeMap;
 
 use common::config::{Listed, Mistakes, Source};
 use common::dns::DnsSettings;
@@ -26,17 +30,20 @@ pub use decision_log::DecisionLogSettings;
 pub use delays::{DelayRule, Recipients};
 pub use greylist::{GreylistAction, GreylistMode, GreylistSettings, TrustLevel};
 pub use limit::{Amount, LimitSettings, LimitsSettings, OverAction, Reply};
+pub use list::ListSettings;
 pub use notify::NotifySettings;
 pub use perimeter::{AddressList, DomainList, MAX_WEIGHT, NamedBy, PerimeterSettings, shown};
-pub use policyd::{OnStoreError, PolicydSettings};
+pub use policyd::{OnStoreError, OrdersBy, PolicydSettings};
 pub use rule::RuleSettings;
+pub use shield::{ShieldRate, ShieldSettings};
 pub use signs::{
     Effect, GeoSettings, HeloSettings, ReverseNameSettings, SenderSettings, SpfHeader, SpfIdentity, SpfSettings,
 };
 
 pub use recipients::{DirectorySettings, ProtectedSettings, RecipientsSettings};
 
-use crate::rules::{Names, Rules};
+use crate::limits::key::Basis;
+use crate::rules::{LimitName, Names, OrdersTo, Rules};
 
 /// Everything that policyd reads from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,6 +60,8 @@ pub struct Settings {
     pub greylist: GreylistSettings,
     /// `[access]`.
     pub access: AccessSettings,
+    /// Every `[list.NAME]`, by name.
+    pub lists: BTreeMap<String, ListSettings>,
     /// `[perimeter]`.
     pub perimeter: PerimeterSettings,
     /// `[[rule]]`, in their order.
@@ -86,6 +95,7 @@ impl Settings {
             policyd: source.section("policyd", &mut mistakes),
             greylist: source.section("greylist", &mut mistakes),
             access: source.section("access", &mut mistakes),
+            lists: list::read(source, &mut mistakes),
             perimeter: PerimeterSettings::read(source, &mut mistakes),
             rules: source.list("rule", &mut mistakes),
             decision_log: source.section("decision_log", &mut mistakes),
@@ -101,17 +111,40 @@ impl Settings {
             mistakes.push(source.mistake("log.level", message));
         }
         settings.policyd.check(source, &mut mistakes);
+        settings.policyd.shield.check(source, &mut mistakes);
+        if settings.policyd.orders == OrdersBy::Postfix && settings.handover.results {
+            let message = "results go to contentd, which policyd.orders = \"postfix\" says is not there";
+            mistakes.push(source.mistake("handover.results", message));
+        }
         settings.greylist.check(source, &mut mistakes);
         settings.limits.check(source, &mut mistakes);
         settings.notify.check(source, &mut mistakes);
-        let network = (settings.greylist.ipv4_prefix, settings.greylist.ipv6_prefix);
-        settings.limit = limit::read(source, network, &mut mistakes);
+        settings.limit = limit::read(source, settings.key_basis(), &mut mistakes);
         // Rules name limits and lists.
         if let Err(wrong) = Rules::compile(&settings.rules, &settings.names(), false) {
             mistakes.extend(wrong);
         }
         settings.recipients.check(source, &settings, &mut mistakes);
         mistakes.into_result(settings)
+    }
+
+    /// What keys of limits can be made of besides the request.
+    pub fn key_basis(&self) -> Basis {
+        let geo = &self.perimeter.geo;
+        Basis {
+            network: (self.greylist.ipv4_prefix, self.greylist.ipv6_prefix),
+            countries: !geo.country_db.as_os_str().is_empty(),
+            asns: !geo.asn_db.as_os_str().is_empty(),
+        }
+    }
+
+    /// Who carries out orders.
+    pub fn orders_to(&self) -> OrdersTo {
+        match self.policyd.orders {
+            OrdersBy::Postfix => OrdersTo::Postfix,
+            OrdersBy::Header if self.handover.is_on() => OrdersTo::Contentd,
+            OrdersBy::Header => OrdersTo::Nobody,
+        }
     }
 
     /// What rules can name.
@@ -121,10 +154,12 @@ impl Settings {
         let domains = perimeter.rhsbl.iter().map(|list| shown(&list.name, &list.zone));
         Names {
             dns_lists: clients.chain(domains).collect(),
-            limits: self.limit.iter().map(|limit| limit.name.as_str()).collect(),
-            countries: !perimeter.geo.country_db.as_os_str().is_empty(),
-            asns: !perimeter.geo.asn_db.as_os_str().is_empty(),
-            handover: self.handover.is_on(),
+            limits: self.limit.iter().map(LimitName::of).collect(),
+            lists: self.lists.iter().map(|(name, list)| (name.as_str(), list)).collect(),
+            trust: self.greylist.trust_after > 0 && !self.greylist.trust.is_empty(),
+            countries: self.key_basis().countries,
+            asns: self.key_basis().asns,
+            orders: self.orders_to(),
         }
     }
 
@@ -207,6 +242,8 @@ mod tests {
             ("[policyd]\nbudget = '2m'", "octroi.toml:2: policyd.budget: "),
             ("[policyd]\nrequest_timeout = '0s'", "octroi.toml:2: policyd.request_timeout: "),
             ("[policyd]\non_store_error = 'ok'", "octroi.toml:2: policyd.on_store_error: "),
+            ("[policyd.shield]\nrate = '5/day'", "octroi.toml:2: policyd.shield.rate: "),
+            ("[policyd.shield]\naction = 'reject 5.7.1 x'", "octroi.toml:2: policyd.shield.action: a shield"),
             ("[greylist]\nmode = 'on'", "octroi.toml:2: greylist.mode: "),
             ("[greylist]\ndelay = '1d'\nretry_window = '1h'", "octroi.toml:3: greylist.retry_window: "),
             ("[greylist]\nretry_window_known = '1d'", "octroi.toml:2: greylist.retry_window_known: "),

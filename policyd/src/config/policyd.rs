@@ -10,6 +10,8 @@ use common::net::SocketOptions;
 use common::units::{Period, Size};
 use serde::{Deserialize, Serialize};
 
+use super::ShieldSettings;
+
 /// Postfix closes idle connections to a policy server after this time (`smtpd_policy_service_max_idle`); one that we
 /// close first costs its next request a second and a try.
 const POSTFIX_MAX_IDLE: Duration = Duration::from_secs(300);
@@ -35,6 +37,16 @@ impl OnStoreError {
             Self::Defer => "defer",
         }
     }
+}
+
+/// Who carries out orders of rules (hold, redirect ...).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OrdersBy {
+    /// contentd, which hears of them by a header line.
+    Header,
+    /// Postfix itself: only where no contentd is behind it.
+    Postfix,
 }
 
 /// Section `[policyd]`.
@@ -65,6 +77,10 @@ pub struct PolicydSettings {
     pub journal: PathBuf,
     /// How large it may grow; 0B for no journal.
     pub journal_size: Size,
+    /// Who carries out orders.
+    pub orders: OrdersBy,
+    /// The shield of this host against clients that ask far too often.
+    pub shield: ShieldSettings,
 }
 
 impl Default for PolicydSettings {
@@ -82,6 +98,8 @@ impl Default for PolicydSettings {
             on_store_error: OnStoreError::Local,
             journal: PathBuf::new(),
             journal_size: Size(64_000_000),
+            orders: OrdersBy::Header,
+            shield: ShieldSettings::default(),
         }
     }
 }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Limits of this host while the store is away: the same rules on buckets in memory, each with its share of the limit, so that
-//! all hosts together still keep it. They start empty, and are forgotten when the store is back.
+//! all hosts together still keep it. They start empty, or from what an earlier process has written down, and are forgotten when the store is
+//! back, to which the charges are handed over.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
+use super::handover::Charged;
 use super::plan::Order;
 use super::rate::UNIT;
-use super::settle::{Batch, InForce, Ledger, Level, Settled, settle};
+use super::settle::{Batch, Bucket, InForce, Ledger, Level, Settled, settle};
 
 /// Buckets and parts remembered per generation.
 const GENERATION: usize = 32_768;
@@ -39,12 +41,8 @@ impl Alone {
     pub fn decide(&self, order: &Order, hosts: u32, now: i64) -> Decided {
         let batch = Batch::of(std::iter::once(order));
         let memory = &mut *self.memory();
-        let share = |bucket: &super::settle::Bucket| InForce {
-            // A share of less than one unit would be no mail at all.
-            capacity: (bucket.capacity / i64::from(hosts.max(1))).max(bucket.capacity.min(UNIT)),
-            drain: bucket.drain / f64::from(hosts.max(1)),
-        };
-        let level = |bucket: &super::settle::Bucket| {
+        let share = |bucket: &Bucket| share(bucket, hosts);
+        let level = |bucket: &Bucket| {
             let known = memory.levels.iter().find_map(|levels| levels.get(&bucket.name)).copied();
             known.unwrap_or_default().at(now, share(bucket).drain, bucket.since)
         };
@@ -66,6 +64,23 @@ impl Alone {
         Decided { settled, batch, ledger }
     }
 
+    /// Takes in what an earlier process has charged, `ago` milliseconds before now; in the order in which it did.
+    pub fn recall(&self, charged: &Charged, ago: i64, hosts: u32, now: i64) {
+        let (memory, at) = (&mut *self.memory(), now.saturating_sub(ago));
+        for part in &charged.parts {
+            for charge in &part.charges {
+                let (bucket, drain) = (&charge.bucket, share(&charge.bucket, hosts).drain);
+                let known = memory.levels.iter().find_map(|levels| levels.get(&bucket.name)).copied();
+                let mut level = known.unwrap_or_default().at(at, drain, bucket.since);
+                level.level = level.level.saturating_add(charge.units);
+                put(&mut memory.levels, bucket.name.clone(), level);
+            }
+            if let Some(id) = part.id {
+                put(&mut memory.charged, id, at.saturating_add(part.keep));
+            }
+        }
+    }
+
     /// Forgets everything: the store decides again.
     pub fn clear(&self) {
         *self.memory() = Memory::default();
@@ -74,6 +89,15 @@ impl Alone {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         // A panic of another thread leaves nothing half done here.
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// What one of so many hosts may let through.
+fn share(bucket: &Bucket, hosts: u32) -> InForce {
+    InForce {
+        // A share of less than one unit would be no mail at all.
+        capacity: (bucket.capacity / i64::from(hosts.max(1))).max(bucket.capacity.min(UNIT)),
+        drain: bucket.drain / f64::from(hosts.max(1)),
     }
 }
 
@@ -91,7 +115,6 @@ fn put<K: std::hash::Hash + Eq, V>(generations: &mut [HashMap<K, V>; 2], key: K,
 mod tests {
     use super::*;
     use crate::limits::plan::{Charge, PartOf};
-    use crate::limits::settle::Bucket;
 
     fn order(id: i64) -> Order {
         let bucket = Bucket { name: "a".into(), capacity: 10 * UNIT, drain: 0.01 * UNIT as f64, since: 0, keep: 1 };
@@ -108,6 +131,12 @@ mod tests {
         assert_eq!(admitted(0, 0), 2, "a quarter of ten");
         assert_eq!(admitted(100, 400), 1, "a quarter of the rate: one in 400 ms");
         assert_eq!(alone.decide(&order(0), 4, 500).settled, Settled::Repeated);
+        let again = Alone::default();
+        again.recall(&Charged::of(&order(0), 0).unwrap(), 500, 4, 500);
+        again.recall(&Charged::of(&order(1), 500).unwrap(), 0, 4, 500);
+        assert_eq!(again.decide(&order(0), 4, 500).settled, Settled::Repeated, "an earlier process charged it");
+        assert_eq!(again.decide(&order(2), 4, 500).settled, Settled::Charged, "one has run out");
+        assert!(matches!(again.decide(&order(3), 4, 500).settled, Settled::Refused(_)));
         alone.clear();
         assert_eq!(alone.decide(&order(0), 100, 500).settled, Settled::Charged, "never less than one");
     }

@@ -104,9 +104,34 @@ fn mailbox(address: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(format!("{short}@{domain}").to_lowercase()))
 }
 
+/// What is known of where a client is, beyond its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Geo {
+    /// ISO 3166-1, two letters.
+    Country,
+    /// Number of the autonomous system.
+    Asn,
+}
+
+/// Tells where the client of a request is; none when that is not known.
+pub type WhereIs<'a> = &'a dyn Fn(Geo) -> Option<String>;
+
+/// What the rest of the configuration gives to keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Basis {
+    /// Prefix lengths of `client_network`, IPv4 and IPv6.
+    pub network: (u8, u8),
+    /// There is a file that tells countries.
+    pub countries: bool,
+    /// There is a file that tells autonomous systems.
+    pub asns: bool,
+}
+
 /// What is taken of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
+    /// Where the client is.
+    Geo(Geo),
     Whole(Attribute),
     /// The network of `client_address`: bits of an IPv4 and of an IPv6 address.
     Network(u8, u8),
@@ -123,9 +148,9 @@ enum Part {
 pub struct Term(Vec<Part>);
 
 impl Term {
-    /// Reads a term. `network` are the prefix lengths of `client_network`. The error names what does not exist.
-    pub fn parse(text: &str, network: (u8, u8)) -> Result<Self, String> {
-        text.split('|').map(|part| Part::parse(part.trim(), network)).collect::<Result<_, _>>().map(Self)
+    /// Reads a term. The error names what does not exist.
+    pub fn parse(text: &str, basis: Basis) -> Result<Self, String> {
+        text.split('|').map(|part| Part::parse(part.trim(), basis)).collect::<Result<_, _>>().map(Self)
     }
 
     /// True when only a client that has logged in has it.
@@ -134,16 +159,21 @@ impl Term {
             Part::Whole(attribute) | Part::Domain(attribute) | Part::Local(attribute) | Part::OrgDomain(attribute) => {
                 attribute.is_of_login()
             }
-            Part::Network(..) => false,
+            Part::Network(..) | Part::Geo(_) => false,
         };
         self.0.iter().all(of_login)
     }
 }
 
 impl Part {
-    fn parse(text: &str, network: (u8, u8)) -> Result<Self, String> {
-        if text == "client_network" {
-            return Ok(Self::Network(network.0, network.1));
+    fn parse(text: &str, basis: Basis) -> Result<Self, String> {
+        match text {
+            "client_network" => return Ok(Self::Network(basis.network.0, basis.network.1)),
+            "country" if basis.countries => return Ok(Self::Geo(Geo::Country)),
+            "country" => return Err("\"country\" needs perimeter.geo.country_db".to_owned()),
+            "asn" if basis.asns => return Ok(Self::Geo(Geo::Asn)),
+            "asn" => return Err("\"asn\" needs perimeter.geo.asn_db".to_owned()),
+            _ => {}
         }
         if let Some(prefixes) = text.strip_prefix("client_address/") {
             let (v4, v6) = prefixes.split_once(',').unwrap_or((prefixes, "64"));
@@ -166,8 +196,9 @@ impl Part {
         }
     }
 
-    fn value<'r>(&self, request: &'r PolicyRequest<'_>) -> Option<Cow<'r, str>> {
+    fn value<'r>(&self, request: &'r PolicyRequest<'_>, whereis: WhereIs<'_>) -> Option<Cow<'r, str>> {
         let found = match self {
+            Self::Geo(geo) => whereis(*geo)?.to_lowercase().into(),
             Self::Whole(attribute) => attribute.value(request)?,
             Self::Network(v4, v6) => mail::network(request.client_address?, *v4, *v6).to_string().into(),
             Self::Domain(attribute) => cut(attribute.value(request)?, |value| match mail::split(value) {
@@ -193,13 +224,13 @@ fn cut<'r>(value: Cow<'r, str>, part: impl for<'a> Fn(&'a str) -> &'a str) -> Co
 }
 
 /// Writes the key of a request behind `out`; false, when it lacks one of the terms. Without terms everybody has the same key, `*`.
-pub fn push_key(out: &mut String, terms: &[Term], request: &PolicyRequest<'_>) -> bool {
+pub fn push_key(out: &mut String, terms: &[Term], request: &PolicyRequest<'_>, whereis: WhereIs<'_>) -> bool {
     let start = out.len();
     if terms.is_empty() {
         out.push('*');
     }
     for (number, term) in terms.iter().enumerate() {
-        let Some(value) = term.0.iter().find_map(|part| part.value(request)) else { return false };
+        let Some(value) = term.0.iter().find_map(|part| part.value(request, whereis)) else { return false };
         if number > 0 {
             out.push('|');
         }
@@ -207,6 +238,23 @@ pub fn push_key(out: &mut String, terms: &[Term], request: &PolicyRequest<'_>) -
     }
     shorten(out, start);
     true
+}
+
+/// Writes a key of these values behind `out`, as [`push_key`] does it of a request's.
+pub fn push_values(out: &mut String, values: &[String]) {
+    let start = out.len();
+    for (number, value) in values.iter().enumerate() {
+        if number > 0 {
+            out.push('|');
+        }
+        push_escaped(out, &value.to_lowercase());
+    }
+    shorten(out, start);
+}
+
+/// An address as it stands in keys; none for the null sender.
+pub fn mail_value(address: &str) -> Option<String> {
+    mailbox(address).map(Cow::into_owned)
 }
 
 /// Nobody can put into a value what separates values.
@@ -302,6 +350,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const BASIS: Basis = Basis { network: (24, 64), countries: true, asns: true };
+
+    /// Everybody is in Austria, in no known autonomous system.
+    fn whereis(geo: Geo) -> Option<String> {
+        (geo == Geo::Country).then(|| "AT".to_owned())
+    }
+
     fn request() -> PolicyRequest<'static> {
         PolicyRequest {
             client_address: "192.0.2.77".parse().ok(),
@@ -313,9 +368,9 @@ mod tests {
     }
 
     fn key(terms: &[&str], request: &PolicyRequest<'_>) -> Option<String> {
-        let terms: Vec<Term> = terms.iter().map(|term| Term::parse(term, (24, 64)).unwrap()).collect();
+        let terms: Vec<Term> = terms.iter().map(|term| Term::parse(term, BASIS).unwrap()).collect();
         let mut out = String::new();
-        push_key(&mut out, &terms, request).then_some(out)
+        push_key(&mut out, &terms, request, &whereis).then_some(out)
     }
 
     #[test]
@@ -331,6 +386,9 @@ mod tests {
             (&["policy_context", "client_address/25"], Some("submission|192.0.2.0/25")),
             (&["sasl_username|sender|client_address"], Some("joe@example.org")),
             (&["sasl_username"], None),
+            (&["country", "policy_context"], Some("at|submission")),
+            (&["asn"], None),
+            (&["asn|country"], Some("at")),
             (&[], Some("*")),
         ] {
             assert_eq!(key(terms, &request()).as_deref(), made, "{terms:?}");
@@ -342,6 +400,24 @@ mod tests {
         let mut one = request();
         one.helo_name = "a|b c%".into();
         assert_eq!(key(&["helo_name"], &one).as_deref(), Some("a%7cb%20c%25"));
+    }
+
+    #[test]
+    fn given_values_make_the_same_key_as_those_of_a_request() {
+        let mut one = request();
+        one.helo_name = "A|b c%".into();
+        let mut out = String::new();
+        push_values(&mut out, &[mail_value(&one.sender).unwrap(), one.helo_name.to_string()]);
+        assert_eq!(Some(out), key(&["sender", "helo_name"], &one));
+        assert_eq!(mail_value(""), None);
+    }
+
+    #[test]
+    fn where_a_client_is_needs_a_file_that_tells() {
+        let none = Basis { network: (24, 64), ..Basis::default() };
+        for (term, told) in [("country", "country_db"), ("sender|asn", "asn_db")] {
+            assert!(Term::parse(term, none).unwrap_err().contains(told), "{term}");
+        }
     }
 
     #[test]
@@ -366,7 +442,7 @@ mod tests {
             "sender|",
             "domain(sender",
         ] {
-            assert!(Term::parse(term, (24, 64)).is_err(), "{term:?}");
+            assert!(Term::parse(term, BASIS).is_err(), "{term:?}");
         }
     }
 
@@ -395,10 +471,10 @@ mod tests {
         fn no_term_and_no_value_panics(term in "[a-z_()/|,0-9 ]{0,30}", sender in ".{0,300}") {
             let request = PolicyRequest { sender: sender.clone().into(), ..PolicyRequest::default() };
             let terms: Vec<Term> = [term.as_str(), "sender", "domain(sender)", "local(sender)", "org_domain(sender)"]
-                .iter().filter_map(|term| Term::parse(term, (24, 64)).ok()).collect();
+                .iter().filter_map(|term| Term::parse(term, BASIS).ok()).collect();
             for term in terms {
                 let mut out = String::new();
-                if push_key(&mut out, &[term], &request) {
+                if push_key(&mut out, &[term], &request, &whereis) {
                     prop_assert!(out.len() <= LONGEST && !out.contains(' ') && !out.contains('\n'));
                 }
             }

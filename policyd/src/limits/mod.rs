@@ -6,6 +6,7 @@
 //! algorithm: its burst at once, then as fast as the rate); a calendar one is emptied when its day or month begins.
 
 pub mod alone;
+pub mod handover;
 pub mod key;
 pub mod over;
 pub mod plan;

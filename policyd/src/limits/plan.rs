@@ -7,7 +7,7 @@
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
-use super::key::{Term, Who, push_key};
+use super::key::{Term, WhereIs, Who, push_key, push_values};
 use super::rate::{Rate, Span, UNIT};
 use super::settle::Bucket;
 use super::unit::{Stage, Unit};
@@ -134,6 +134,8 @@ pub struct Asked<'a> {
     pub by_rule: &'a [String],
     /// Whether the client is one of ours.
     pub own: &'a dyn Fn() -> bool,
+    /// Where the client is.
+    pub whereis: WhereIs<'a>,
 }
 
 impl Asked<'_> {
@@ -171,6 +173,22 @@ impl Asked<'_> {
         order
     }
 
+    /// What looks into the bucket of a limit's first rate and charges nothing: that of the request, or of another key. None when the
+    /// request has no such key.
+    pub fn look(&self, index: usize, limit: &Limit, key: Option<&[String]>) -> Option<Order> {
+        let rate = limit.rates.first()?;
+        let mut name = String::with_capacity(64);
+        rate.push_prefix(&mut name, &limit.name);
+        match key {
+            Some(values) => push_values(&mut name, values),
+            None if push_key(&mut name, &limit.key, self.request, self.whereis) => {}
+            None => return None,
+        }
+        let (bucket, window_end) = self.bucket(name, rate);
+        let charge = Charge { bucket, need: 0, units: 0, limit: index, rate: 0, window_end };
+        Some(Order { parts: vec![PartOf { id: None, keep: 0, charges: vec![charge] }] })
+    }
+
     fn add(&self, order: &mut Order, index: usize, limit: &Limit, need: i64, units: i64) {
         // Nearly all mail comes from outside: limits for those who log in cost it nothing.
         let no_login = || self.request.sasl_username.is_empty() && limit.needs_login();
@@ -201,9 +219,16 @@ impl Asked<'_> {
     ) -> Option<Charge> {
         let mut name = String::with_capacity(64);
         rate.push_prefix(&mut name, &limit.name);
-        if !push_key(&mut name, &limit.key, self.request) {
+        if !push_key(&mut name, &limit.key, self.request, self.whereis) {
             return None;
         }
+        let (bucket, window_end) = self.bucket(name, rate);
+        let need = if rate.watch { 0 } else { need };
+        Some(Charge { bucket, need, units, limit: index, rate: number, window_end })
+    }
+
+    /// The bucket of this name, and the end of its calendar window.
+    fn bucket(&self, name: String, rate: &RateOf) -> (Bucket, i64) {
         let capacity = millionths(rate.burst);
         let (since, window_end, keep) = match rate.rate.span {
             Span::Sliding(_) => (0, 0, (capacity as f64 / rate.rate.drain()).ceil() as i64),
@@ -212,9 +237,7 @@ impl Asked<'_> {
                 (start, end, end.saturating_sub(self.now))
             }
         };
-        let bucket = Bucket { name, capacity, drain: rate.rate.drain(), since, keep };
-        let need = if rate.watch { 0 } else { need };
-        Some(Charge { bucket, need, units, limit: index, rate: number, window_end })
+        (Bucket { name, capacity, drain: rate.rate.drain(), since, keep }, window_end)
     }
 
     /// What makes charges of this limit one.
@@ -286,6 +309,7 @@ pub(crate) fn digest(facts: &[&str]) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::key::Basis;
     use crate::request::ProtocolState;
 
     fn limit(name: &str, key: &[&str], unit: Unit, rates: &[&str]) -> Limit {
@@ -295,7 +319,10 @@ mod tests {
         };
         Limit {
             name: name.to_owned(),
-            key: key.iter().map(|term| Term::parse(term, (24, 64)).unwrap()).collect(),
+            key: key
+                .iter()
+                .map(|term| Term::parse(term, Basis { network: (24, 64), ..Basis::default() }).unwrap())
+                .collect(),
             unit,
             stage: unit.stages().first().copied(),
             rates: rates.iter().map(rate).collect(),
@@ -320,7 +347,15 @@ mod tests {
     }
 
     fn order(limits: &[Limit], request: &PolicyRequest<'_>) -> Order {
-        Asked { request, now: 1_700_000_000_000, zone: &TimeZone::UTC, by_rule: &[], own: &|| false }.order(limits)
+        Asked {
+            request,
+            now: 1_700_000_000_000,
+            zone: &TimeZone::UTC,
+            by_rule: &[],
+            own: &|| false,
+            whereis: &|_| None,
+        }
+        .order(limits)
     }
 
     fn names(order: &Order) -> Vec<&str> {
@@ -374,8 +409,30 @@ mod tests {
         limits[0].by_rule = true;
         assert!(order(&limits, &request).is_empty());
         let by_rule = ["x".to_owned()];
-        let asked = Asked { request: &request, now: 0, zone: &TimeZone::UTC, by_rule: &by_rule, own: &|| false };
+        let asked = Asked {
+            request: &request,
+            now: 0,
+            zone: &TimeZone::UTC,
+            by_rule: &by_rule,
+            own: &|| false,
+            whereis: &|_| None,
+        };
         assert!(!asked.order(&limits).is_empty());
+    }
+
+    #[test]
+    fn looking_names_the_same_bucket_and_charges_nothing() {
+        let limit = limit("user", &["domain(sender)", "sasl_username"], Unit::Messages, &["10/1m", "20/day"]);
+        let request = request(ProtocolState::Rcpt);
+        let asked =
+            Asked { request: &request, now: 0, zone: &TimeZone::UTC, by_rule: &[], own: &|| false, whereis: &|_| None };
+        let look = asked.look(7, &limit, None).unwrap();
+        assert_eq!(names(&look), ["user 1m example.org|joe"]);
+        assert!(look.charges().all(|charge| charge.need == 0 && charge.units == 0 && charge.limit == 7));
+        let other = asked.look(7, &limit, Some(&["Example.COM".to_owned(), "ann".to_owned()])).unwrap();
+        assert_eq!(names(&other), ["user 1m example.com|ann"]);
+        let nobody = PolicyRequest { sasl_username: "".into(), ..request.clone() };
+        assert_eq!(Asked { request: &nobody, ..asked }.look(7, &limit, None), None);
     }
 
     #[test]
@@ -386,7 +443,8 @@ mod tests {
         assert!(
             before.charges().all(|charge| charge.units == 0 && charge.need == UNIT) && before.parts[0].id.is_none()
         );
-        let asked = Asked { request: &request, now: 0, zone: &TimeZone::UTC, by_rule: &[], own: &|| false };
+        let asked =
+            Asked { request: &request, now: 0, zone: &TimeZone::UTC, by_rule: &[], own: &|| false, whereis: &|_| None };
         let after = asked.order_for_reject(&limits);
         assert!(after.charges().all(|charge| charge.units == UNIT && charge.need == 0) && after.parts[0].id.is_some());
     }

@@ -97,6 +97,7 @@ fn is_behind(value: &str, word: &str) -> bool {
 mod tests {
     use super::*;
     use crate::config::LimitSettings;
+    use crate::limits::key::Basis;
 
     fn limits(text: &[(&str, &str)]) -> Vec<Limit> {
         let limit = |(key, unit): &(&str, &str)| {
@@ -109,7 +110,7 @@ mod tests {
                 unit: unit.unwrap(),
                 ..LimitSettings::default()
             };
-            settings.compile((24, 64)).unwrap().0
+            settings.compile(Basis { network: (24, 64), ..Basis::default() }).unwrap().0
         };
         text.iter().map(limit).collect()
     }

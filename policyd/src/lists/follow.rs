@@ -12,7 +12,7 @@ use common::config::Mistakes;
 use common::store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use super::{Refreshed, Stored, Tables};
+use super::{Refreshed, Stamp, Stored, Tables};
 use crate::policy::Live;
 use crate::store::Connection;
 use crate::store::acl::{self, Entry};
@@ -173,9 +173,9 @@ async fn timely<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<
     }
 }
 
-/// Looks at the list files every `access.watch` until `stop`, and reads them again when one has changed.
+/// Looks at the list files, those that rules name too, every `access.watch` until `stop`, and reads them again when one has changed.
 pub async fn watch_files(live: Arc<Live>, stop: CancellationToken) {
-    let mut tried = None;
+    let mut tried = Tried::default();
     loop {
         let pause = live.current().settings.access.watch.0;
         // Switched off now; a reload may switch it on.
@@ -187,29 +187,38 @@ pub async fn watch_files(live: Arc<Live>, stop: CancellationToken) {
         if off {
             continue;
         }
-        let (looking, before) = (live.clone(), tried);
+        let (looking, mut last) = (live.clone(), std::mem::take(&mut tried));
         let looked = tokio::task::spawn_blocking(move || {
             let policy = looking.current();
-            let mut tried = before;
-            (policy.lists.refresh(&policy.settings, &mut tried), tried)
+            let lists = policy.lists.refresh(&policy.settings, &mut last.lists);
+            let of_rules = policy.rules.refresh_lists(&mut last.rules);
+            ([lists, of_rules], last)
         });
-        let Ok((refreshed, now_tried)) = looked.await else { return };
-        tried = now_tried;
-        match refreshed {
-            Refreshed::Unchanged => {}
-            Refreshed::Changed { entries, notices } => {
-                tracing::info!(entries, "list files have changed and were read again");
-                for notice in notices {
-                    tracing::warn!(notice, "an odd entry in a list of another program");
-                }
+        let Ok((refreshed, last)) = looked.await else { return };
+        tried = last;
+        refreshed.into_iter().for_each(tell_refreshed);
+    }
+}
+
+/// What files looked like when they were last read in vain.
+#[derive(Debug, Default)]
+struct Tried {
+    lists: Option<Vec<Stamp>>,
+    rules: Option<Vec<Stamp>>,
+}
+
+fn tell_refreshed(refreshed: Refreshed) {
+    match refreshed {
+        Refreshed::Unchanged => {}
+        Refreshed::Changed { entries, notices } => {
+            tracing::info!(entries, "list files have changed and were read again");
+            for notice in notices {
+                tracing::warn!(notice, "an odd entry in a list of another program");
             }
-            Refreshed::Wrong(mistakes) => {
-                for mistake in mistakes.iter() {
-                    tracing::error!(
-                        mistake = mistake.to_string(),
-                        "list files not read again, the last good ones stay"
-                    );
-                }
+        }
+        Refreshed::Wrong(mistakes) => {
+            for mistake in mistakes.iter() {
+                tracing::error!(mistake = mistake.to_string(), "list files not read again, the last good ones stay");
             }
         }
     }

@@ -15,8 +15,8 @@ use common::config::Mistakes;
 use common::lookup::{AddressTable, ClientTable, Match};
 
 use self::records::Records;
-pub use self::tables::Tables;
-use self::tables::{Stamp, stamps};
+use self::tables::stamps;
+pub use self::tables::{Stamp, Tables};
 use crate::config::Settings;
 use crate::request::PolicyRequest;
 

@@ -153,10 +153,14 @@ fn taken<T: Default>(loaded: Result<T, Mistakes>, mistakes: &mut Mistakes) -> T 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp(PathBuf, Option<(SystemTime, u64)>);
 
-pub(super) fn stamps(settings: &Settings) -> Vec<Stamp> {
-    let stamp = |file: &ListFile| {
+impl Stamp {
+    /// What a file looks like now.
+    pub fn of(file: &ListFile) -> Self {
         let seen = std::fs::metadata(&file.path).and_then(|data| Ok((data.modified()?, data.len())));
-        Stamp(file.path.clone(), seen.ok())
-    };
-    settings.access.files().chain(settings.greylist.files()).map(stamp).collect()
+        Self(file.path.clone(), seen.ok())
+    }
+}
+
+pub(super) fn stamps(settings: &Settings) -> Vec<Stamp> {
+    settings.access.files().chain(settings.greylist.files()).map(Stamp::of).collect()
 }

@@ -8,12 +8,13 @@ use common::address::Address;
 use common::orders::Order;
 use common::units::Period;
 
+use super::OrdersTo;
 use super::compile::{Compiler, meant};
 use super::text::Template;
 use crate::template::{header_mistake, reply_mistake_of};
 
 /// All words of actions.
-const WORDS: [&str; 19] = [
+const WORDS: [&str; 20] = [
     "accept",
     "reject",
     "defer",
@@ -31,6 +32,7 @@ const WORDS: [&str; 19] = [
     "bcc",
     "discard",
     "no_attachments",
+    "filter",
     "ask",
     "compare",
 ];
@@ -64,8 +66,10 @@ pub enum Action {
     Stop,
     /// On with a later rule, by its place in the list.
     SkipTo(usize),
-    /// What contentd is to do with the message.
+    /// What contentd, or Postfix, is to do with the message.
     Order(Order),
+    /// To which content filter Postfix is to pass the message.
+    Filter(String),
     /// Another policy server is asked, and a refusal of it is ours.
     Ask(Address),
     /// Another policy server is asked behind our answer, and what it says is compared with that.
@@ -101,6 +105,7 @@ impl Action {
             "skip_to" => find(rest).map(Self::SkipTo),
             "ask" => rest.parse().map(Self::Ask),
             "compare" => rest.parse().map(Self::Compare),
+            "filter" => filter(rest, compiler).map(Self::Filter),
             word if Order::WORDS.contains(&word) => order(text, compiler).map(Self::Order),
             _ => Err(format!("there is no action {word:?}{}", meant(word, WORDS.into_iter()))),
         }
@@ -132,6 +137,7 @@ impl Action {
             Self::Stop => "stop",
             Self::SkipTo(_) => "skip_to",
             Self::Order(order) => order.word(),
+            Self::Filter(_) => "filter",
             Self::Ask(_) => "ask",
             Self::Compare(_) => "compare",
         }
@@ -160,17 +166,35 @@ fn reply(text: &str, class: char) -> Result<Template, String> {
 }
 
 fn limit(name: &str, compiler: &Compiler<'_>) -> Result<String, String> {
-    match compiler.names.limits.contains(&name) {
+    let mut names = compiler.names.limits.iter().map(|limit| limit.name);
+    match names.clone().any(|known| known == name) {
         true => Ok(name.to_owned()),
-        false => Err(format!("there is no limit {name:?}{}", meant(name, compiler.names.limits.iter().copied()))),
+        false => Err(format!("there is no limit {name:?}{}", meant(name, &mut names))),
     }
 }
 
 fn order(text: &str, compiler: &Compiler<'_>) -> Result<Order, String> {
     let order = text.parse::<Order>().map_err(|error| error.to_string())?;
-    match compiler.names.handover {
-        true => Ok(order),
-        false => Err("needs handover.secret_file: contentd would not hear of it".to_owned()),
+    match compiler.names.orders {
+        OrdersTo::Nobody => Err("needs handover.secret_file: contentd would not hear of it".to_owned()),
+        OrdersTo::Postfix if order == Order::NoAttachments => {
+            Err("only contentd sees attachments, and policyd.orders is \"postfix\"".to_owned())
+        }
+        OrdersTo::Contentd | OrdersTo::Postfix => Ok(order),
+    }
+}
+
+/// `transport:destination`, as content_filter(5) of Postfix has it.
+fn filter(text: &str, compiler: &Compiler<'_>) -> Result<String, String> {
+    let good = text.split_once(':').is_some_and(|(transport, _)| !transport.is_empty())
+        && text.len() <= 200
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    match compiler.names.orders {
+        _ if !good => Err(format!("{text:?} is not transport:destination, such as smtp:[127.0.0.1]:10024")),
+        OrdersTo::Postfix => Ok(text.to_owned()),
+        OrdersTo::Nobody | OrdersTo::Contentd => {
+            Err("only Postfix itself can pass mail to a filter; needs policyd.orders = \"postfix\"".to_owned())
+        }
     }
 }
 

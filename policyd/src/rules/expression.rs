@@ -327,6 +327,27 @@ impl Comparison {
 }
 
 impl Text {
+    /// True when it is made of the request alone, or a constant.
+    pub fn is_of_request(&self) -> bool {
+        match self {
+            Self::Constant(_) | Self::Read(_) => true,
+            Self::Domain(inner) | Self::Local(inner) | Self::Organisation(inner) => inner.is_of_request(),
+            Self::Weekday | Self::Fact(_) | Self::If(_) => false,
+        }
+    }
+
+    /// The text, where it is made of the request alone.
+    pub fn of_request<'s>(&'s self, request: &'s PolicyRequest<'_>) -> Option<&'s str> {
+        Some(match self {
+            Self::Constant(text) => text,
+            Self::Read(read) => read(request),
+            Self::Domain(address) => mail::split(address.of_request(request)?).1,
+            Self::Local(address) => mail::split(address.of_request(request)?).0,
+            Self::Organisation(name) => organisation(name.of_request(request)?),
+            Self::Weekday | Self::Fact(_) | Self::If(_) => return None,
+        })
+    }
+
     /// The text, or none when it cannot be told.
     fn value<'s>(&'s self, scene: &Scene<'s>) -> Option<&'s str> {
         Some(match self {
@@ -339,17 +360,19 @@ impl Text {
             },
             Self::Domain(address) => mail::split(address.value(scene)?).1,
             Self::Local(address) => mail::split(address.value(scene)?).0,
-            Self::Organisation(name) => {
-                let name = name.value(scene)?;
-                let host = name.rsplit_once('@').map_or(name, |(_, domain)| domain);
-                common::dns::organisational_part(host).unwrap_or_default()
-            }
+            Self::Organisation(name) => organisation(name.value(scene)?),
             Self::If(parts) => {
                 let (condition, yes, no) = &**parts;
                 return if condition.holds(scene)? { yes.value(scene) } else { no.value(scene) };
             }
         })
     }
+}
+
+/// The organisational domain of a name or an address; empty when it has none.
+fn organisation(name: &str) -> &str {
+    let host = name.rsplit_once('@').map_or(name, |(_, domain)| domain);
+    common::dns::organisational_part(host).unwrap_or_default()
 }
 
 impl Number {
@@ -388,10 +411,15 @@ impl Arithmetic {
 }
 
 impl Address {
-    fn value(&self, scene: &Scene<'_>) -> Option<IpAddr> {
+    /// The address, as far as the request has it.
+    pub fn of_request(&self, request: &PolicyRequest<'_>) -> Option<IpAddr> {
         match self {
             Self::Constant(address) => Some(*address),
-            Self::Read(read) => read(scene.request),
+            Self::Read(read) => read(request),
         }
+    }
+
+    fn value(&self, scene: &Scene<'_>) -> Option<IpAddr> {
+        self.of_request(scene.request)
     }
 }

@@ -4,10 +4,13 @@
 //! Pure. Those of CEL have its names (`matches`, `contains`, `size`, `startsWith` and `endsWith`); the last two are also understood in
 //! the spelling of all our other names.
 
+use std::sync::Arc;
+
 use super::attribute::{Nature, Unit, Words, read_number};
 use super::compile::{Compiler, Value, meant, networks};
 use super::expression::{Known, Number, Test, Text};
-use super::need::{Need, Word};
+use super::list::List;
+use super::need::{Count, KeyPart, Need, Word};
 use super::sets::Pattern;
 use super::syntax::{Node, What, Wrong};
 
@@ -33,7 +36,7 @@ static FUNCTIONS: &[Function] = &[
         usage: "in_network(client_address, \"192.0.2.0/24\", ...)",
         make: in_network,
     },
-    Function { name: "in_list", count: (2, 2), usage: "in_list(sender, \"/path\")", make: in_list },
+    Function { name: "in_list", count: (2, 2), usage: "in_list(sender, \"name\")", make: in_list },
     Function { name: "matches", count: (2, 2), usage: "matches(helo_name, \"pattern\")", make: matches_pattern },
     Function { name: "starts_with", count: (2, 2), usage: "starts_with(helo_name, \"text\")", make: starts_with },
     Function { name: "startsWith", count: (2, 2), usage: "startsWith(helo_name, \"text\")", make: starts_with },
@@ -53,6 +56,8 @@ static FUNCTIONS: &[Function] = &[
     Function { name: "asn", count: (0, 0), usage: "asn()", make: asn },
     Function { name: "dnsbl", count: (1, 1), usage: "dnsbl(\"list\")", make: dnsbl },
     Function { name: "dnsbl_score", count: (0, 0), usage: "dnsbl_score()", make: dnsbl_score },
+    Function { name: "count", count: (1, usize::MAX), usage: "count(\"limit\")", make: count },
+    Function { name: "greylist_known", count: (0, 0), usage: "greylist_known()", make: greylist_known },
 ];
 
 /// True when there is such a function.
@@ -99,13 +104,26 @@ fn in_network(compiler: &mut Compiler<'_>, arguments: &[Node], _: usize) -> Resu
 }
 
 fn in_list(compiler: &mut Compiler<'_>, arguments: &[Node], _: usize) -> Result<Value, Wrong> {
-    let name = constant(&arguments[1], "the path of a list")?;
-    let wrong = |message| Wrong::new(arguments[1].at, message);
+    let name = constant(&arguments[1], "the name or path of a list")?;
     Ok(Value::Test(match compiler.value(&arguments[0])? {
-        Value::Text(text, nature, _) => Test::TextListed(text, compiler.lists.get(nature, name).map_err(wrong)?),
-        Value::Address(address) => Test::AddressListed(address, compiler.lists.get(Nature::Name, name).map_err(wrong)?),
+        Value::Text(text, nature, _) => Test::TextListed(text, list(compiler, nature, name, arguments[1].at)?),
+        Value::Address(address) => Test::AddressListed(address, list(compiler, Nature::Name, name, arguments[1].at)?),
         other => return Err(Wrong::new(arguments[0].at, format!("this is {}, which no list holds", other.kind()))),
     }))
+}
+
+/// The list of this name, or in this file.
+fn list(compiler: &mut Compiler<'_>, nature: Nature, name: &str, at: usize) -> Result<Arc<List>, Wrong> {
+    let names = compiler.names;
+    let found = match names.lists.iter().find(|(known, _)| *known == name) {
+        Some((_, settings)) => compiler.lists.get(nature, name, settings),
+        None if name.contains('/') => compiler.lists.file(nature, name),
+        None => {
+            let hint = meant(name, names.lists.iter().map(|(known, _)| *known));
+            Err(format!("there is no [list.{name}]{hint}; the path of a list file begins with /"))
+        }
+    };
+    found.map_err(|message| Wrong::new(at, message))
 }
 
 fn matches_pattern(compiler: &mut Compiler<'_>, arguments: &[Node], _: usize) -> Result<Value, Wrong> {
@@ -238,4 +256,63 @@ fn fact(compiler: &mut Compiler<'_>, need: Need, at: usize) -> Result<usize, Wro
 fn word(compiler: &mut Compiler<'_>, need: Need, words: Words, at: usize) -> Result<Value, Wrong> {
     let number = fact(compiler, need, at)?;
     Ok(Value::Text(Text::Fact(number), Nature::Name, Some(words)))
+}
+
+/// `count("limit")` for the key of the request, `count("limit", value, ...)` for another one.
+fn count(compiler: &mut Compiler<'_>, arguments: &[Node], at: usize) -> Result<Value, Wrong> {
+    let name = constant(&arguments[0], "the name of a limit")?;
+    let names = compiler.names;
+    let Some(limit) = names.limits.iter().find(|limit| limit.name == name) else {
+        let hint = meant(name, names.limits.iter().map(|limit| limit.name));
+        return Err(Wrong::new(arguments[0].at, format!("there is no limit {name:?}{hint}")));
+    };
+    let given = &arguments[1..];
+    if !given.is_empty() && given.len() != limit.terms {
+        let message = format!("the key of limit {name:?} has {} terms, and {} are given", limit.terms, given.len());
+        return Err(Wrong::new(at, message));
+    }
+    let parts = given.iter().map(|node| key_part(compiler, node)).collect::<Result<Vec<_>, _>>()?;
+    let told: Vec<String> = arguments.iter().filter_map(written).collect();
+    let key = (!parts.is_empty()).then_some(parts);
+    let count = Count { limit: name.to_owned(), key, told: format!("count({})", told.join(", ")) };
+    let unit = if limit.bytes { Unit::Bytes } else { Unit::Plain };
+    fact(compiler, Need::Count(count), at).map(|number| Value::Number(Number::Fact(number), unit))
+}
+
+/// A value that may stand in a key: something of the request or a constant.
+fn key_part(compiler: &mut Compiler<'_>, node: &Node) -> Result<KeyPart, Wrong> {
+    let wrong = || {
+        Wrong::new(
+            node.at,
+            "in a key stand a text in quotes, an attribute, or domain(), local_part(), org_domain() of one",
+        )
+    };
+    if written(node).is_none() {
+        return Err(wrong());
+    }
+    match compiler.value(node)? {
+        Value::Text(text, nature, _) if text.is_of_request() => Ok(KeyPart::Text(text, nature)),
+        Value::Address(address) => Ok(KeyPart::Address(address)),
+        _ => Err(wrong()),
+    }
+}
+
+/// A simple expression as it is written; none for one with operators.
+fn written(node: &Node) -> Option<String> {
+    match &node.what {
+        What::Text(text) => Some(format!("{text:?}")),
+        What::Name(name) => Some(name.clone()),
+        What::Call(name, arguments) => {
+            let arguments = arguments.iter().map(written).collect::<Option<Vec<_>>>()?;
+            Some(format!("{name}({})", arguments.join(", ")))
+        }
+        _ => None,
+    }
+}
+
+fn greylist_known(compiler: &mut Compiler<'_>, _: &[Node], at: usize) -> Result<Value, Wrong> {
+    if !compiler.names.trust {
+        return Err(Wrong::new(at, "greylist.trust_after is 0, so who has passed is not kept"));
+    }
+    fact(compiler, Need::GreylistKnown, at).map(|number| Value::Test(Test::Fact(number)))
 }

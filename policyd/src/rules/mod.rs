@@ -31,7 +31,8 @@ use self::list::{List, Lists};
 use self::need::Need;
 use self::prefilter::Filters;
 use self::syntax::Node;
-use crate::config::RuleSettings;
+use crate::config::{LimitSettings, ListSettings, RuleSettings};
+use crate::lists::{Refreshed, Stamp};
 
 /// Most rules: a name each in metrics.
 pub const MAX_RULES: usize = 2000;
@@ -42,13 +43,47 @@ pub struct Names<'a> {
     /// DNS lists of the perimeter.
     pub dns_lists: Vec<&'a str>,
     /// Limits.
-    pub limits: Vec<&'a str>,
+    pub limits: Vec<LimitName<'a>>,
+    /// Named lists.
+    pub lists: Vec<(&'a str, &'a ListSettings)>,
+    /// Who has passed greylisting is kept.
+    pub trust: bool,
     /// There is a file that tells countries.
     pub countries: bool,
     /// There is a file that tells autonomous systems.
     pub asns: bool,
-    /// Orders reach contentd.
-    pub handover: bool,
+    /// Who carries out orders.
+    pub orders: OrdersTo,
+}
+
+/// Who carries out orders (hold, redirect ...).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OrdersTo {
+    /// Nobody would hear of them.
+    #[default]
+    Nobody,
+    /// contentd, by a header line.
+    Contentd,
+    /// Postfix itself.
+    Postfix,
+}
+
+/// A limit that rules can name.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitName<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Number of terms of its key.
+    pub terms: usize,
+    /// It counts bytes.
+    pub bytes: bool,
+}
+
+impl<'a> LimitName<'a> {
+    /// The name of a configured limit.
+    pub fn of(limit: &'a LimitSettings) -> Self {
+        Self { name: &limit.name, terms: limit.key.len(), bytes: limit.unit == crate::limits::unit::Unit::Bytes }
+    }
 }
 
 /// A rule, compiled.
@@ -117,7 +152,12 @@ impl Rules {
 
     /// What is odd in list files of other programs, with file and line.
     pub fn notices(&self) -> Vec<String> {
-        self.lists.iter().flat_map(|list| list.notices().iter().map(ToString::to_string)).collect()
+        self.lists.iter().flat_map(|list| list.notices()).collect()
+    }
+
+    /// Reads list files that have changed since they were read and since `tried`, the last try of this: all of them or none.
+    pub fn refresh_lists(&self, tried: &mut Option<Vec<Stamp>>) -> Refreshed {
+        list::refresh(&self.lists, tried)
     }
 
     /// True when there is no rule.

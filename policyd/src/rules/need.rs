@@ -4,7 +4,10 @@
 //! Pure: what it is, not how it is found; that is in `checks::rules`. A look-up is made when a rule cannot be decided without it, once
 //! per request.
 
-use super::attribute::Words;
+use super::attribute::{Nature, Words};
+use super::expression::{Address, Text};
+use crate::limits::key::mail_value;
+use crate::request::PolicyRequest;
 
 /// Most different look-ups in all rules together.
 pub const MAX_NEEDS: usize = 64;
@@ -28,8 +31,48 @@ impl Word {
     }
 }
 
+/// A part of a key that a rule gives.
+#[derive(Debug, Clone)]
+pub enum KeyPart {
+    /// A text of the request or a constant.
+    Text(Text, Nature),
+    /// An address of the request.
+    Address(Address),
+}
+
+impl KeyPart {
+    /// Its value for a request, as it stands in keys; none when there is none.
+    pub fn value(&self, request: &PolicyRequest<'_>) -> Option<String> {
+        match self {
+            Self::Text(text, nature) => match text.of_request(request)? {
+                "" => None,
+                text if *nature == Nature::Mail => mail_value(text),
+                text => Some(text.to_owned()),
+            },
+            Self::Address(address) => address.of_request(request).map(|address| address.to_string()),
+        }
+    }
+}
+
+/// How many units a bucket of a limit holds.
+#[derive(Debug, Clone)]
+pub struct Count {
+    /// Name of the limit.
+    pub limit: String,
+    /// The key, where it is not that of the request.
+    pub key: Option<Vec<KeyPart>>,
+    /// As it is written: the same text asks the same.
+    pub told: String,
+}
+
+impl PartialEq for Count {
+    fn eq(&self, other: &Self) -> bool {
+        self.told == other.told
+    }
+}
+
 /// Something to look up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Need {
     /// A word.
     Word(Word),
@@ -41,6 +84,10 @@ pub enum Need {
     DnsScore,
     /// Whether this DNS list has the client or one of its names.
     DnsList(String),
+    /// How many units a bucket of a limit holds.
+    Count(Count),
+    /// Whether a triplet of the client has passed greylisting before.
+    GreylistKnown,
 }
 
 impl Need {
@@ -53,6 +100,8 @@ impl Need {
             Self::Asn => "asn()".to_owned(),
             Self::DnsScore => "dnsbl_score()".to_owned(),
             Self::DnsList(name) => format!("dnsbl({name:?})"),
+            Self::Count(count) => count.told.clone(),
+            Self::GreylistKnown => "greylist_known()".to_owned(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::io::Write;
+use std::sync::LazyLock;
 
 use common::config::Source;
 use proptest::prelude::*;
@@ -12,6 +13,12 @@ use super::walk::{Step, Walk};
 use super::*;
 use crate::request::{PolicyRequest, ProtocolState};
 
+/// What `[list.partners]` has.
+static LISTED: LazyLock<ListSettings> = LazyLock::new(|| ListSettings {
+    files: Vec::new(),
+    entries: vec!["news.example.org".to_owned(), "mail.example.co.uk".to_owned()],
+});
+
 /// Rules of a configuration text.
 fn rules(text: &str) -> Result<Rules, String> {
     let mut mistakes = Mistakes::new();
@@ -19,7 +26,18 @@ fn rules(text: &str) -> Result<Rules, String> {
     let entries = source.list::<RuleSettings>("rule", &mut mistakes);
     let compiled = Rules::compile(
         &entries,
-        &Names { dns_lists: vec!["zen"], limits: vec!["bulk"], asns: true, countries: false, handover: true },
+        &Names {
+            dns_lists: vec!["zen"],
+            limits: vec![
+                LimitName { name: "bulk", terms: 1, bytes: false },
+                LimitName { name: "traffic", terms: 2, bytes: true },
+            ],
+            lists: vec![("partners", &*LISTED)],
+            trust: true,
+            asns: true,
+            countries: false,
+            orders: OrdersTo::Contentd,
+        },
         true,
     );
     mistakes.into_result(()).and(compiled).map_err(|mistakes| mistakes.to_string())
@@ -129,6 +147,8 @@ fn conditions_are_true_or_false() {
         (&format!("in_list(client_address, '{networks}')"), true),
         (&format!("in_list(client_name, '{networks}')"), true),
         (&format!("sender_domain.in_list('{networks}')"), false),
+        ("in_list(sender, 'partners') && in_list(client_name, \"partners\")", true),
+        ("in_list(recipient, 'partners')", false),
     ] {
         let compiled = rule(when).unwrap_or_else(|told| panic!("{when}: {told}"));
         assert_eq!(truth(&compiled, &request(), &[]), (Some(expected), None), "{when}");
@@ -183,7 +203,22 @@ fn mistakes_are_told_with_their_place() {
         ("true ? 1 : 'x'", "character 6, at \"? 1 : 'x'\": one side is a number, the other a text"),
         ("tagged('never')", "character 8, at \"'never')\": no rule before this one gives the tag"),
         ("known(sender)", "character 7, at \"sender)\": nothing is looked up here"),
-        ("in_list(sender, 'partners')", "character 17, at \"'partners')\": \"partners\" is not the path"),
+        (
+            "in_list(sender, 'partner')",
+            "character 17, at \"'partner')\": there is no [list.partner]; did you mean \"partners\"?; the path",
+        ),
+        ("in_list(sender, './x')", "character 17, at \"'./x')\": \"./x\" is not the path"),
+        ("count('bulks') > 1", "character 7, at \"'bulks') > 1\": there is no limit \"bulks\"; did you mean \"bulk\"?"),
+        (
+            "count('bulk', sender, recipient) > 1",
+            "character 1, at \"count('bulk', sender, re\": the key of limit \"bulk\" has 1 terms, and 2 are given",
+        ),
+        ("count('bulk', spf()) > 1", "character 15, at \"spf()) > 1\": in a key stand a text"),
+        (
+            "count('bulk', true ? sender : recipient) > 1",
+            "character 20, at \"? sender : recipient) >\": in a key stand",
+        ),
+        ("count('bulk') > '10MB'", "character 17, at \"'10MB'\": a number is compared with a number"),
         ("in_list(sender, 'x:/y')", "character 17, at \"'x:/y')\": \"x\" is no format"),
         ("spf() == 'temperror'", "character 10, at \"'temperror'\": it is never \"temperror\""),
         (
@@ -268,7 +303,28 @@ fn orders_need_a_way_to_contentd() {
     let told = Rules::compile(&entries, &Names::default(), false).map(drop).unwrap_err().to_string();
     assert_eq!(told.lines().count(), 2, "{told}");
     assert!(told.contains("\"hold\": needs handover.secret_file: contentd would not hear of it"), "{told}");
-    assert!(Rules::compile(&entries, &Names { handover: true, ..Names::default() }, false).is_ok());
+    let given_to = |orders| Rules::compile(&entries, &Names { orders, ..Names::default() }, false);
+    assert!(given_to(OrdersTo::Contentd).is_ok() && given_to(OrdersTo::Postfix).is_ok());
+}
+
+#[test]
+fn some_orders_are_contentds_and_some_are_postfixs() {
+    for (then, contentd, postfix) in [
+        ("no_attachments", "", "only contentd sees attachments"),
+        ("filter smtp:[127.0.0.1]:10024", "only Postfix itself can pass mail to a filter", ""),
+        ("filter nowhere", "is not transport:destination", "is not transport:destination"),
+    ] {
+        let text = format!("[[rule]]\nname = 'r'\nthen = ['{then}']\n");
+        let entries = Source::from_text("octroi.toml", &text).unwrap();
+        let entries = entries.list::<RuleSettings>("rule", &mut Mistakes::new());
+        for (orders, told) in [(OrdersTo::Contentd, contentd), (OrdersTo::Postfix, postfix)] {
+            let compiled = Rules::compile(&entries, &Names { orders, ..Names::default() }, false);
+            match compiled.map(drop) {
+                Ok(()) => assert_eq!(told, "", "{then} {orders:?}"),
+                Err(mistakes) => assert!(!told.is_empty() && mistakes.to_string().contains(told), "{then}: {mistakes}"),
+            }
+        }
+    }
 }
 
 #[test]
@@ -410,4 +466,32 @@ proptest! {
         let entry = format!("[[rule]]\nname = 'r'\nthen = ['''{text}''']\n");
         let _ = rules(&entry);
     }
+}
+
+#[test]
+fn what_a_count_asks_for_is_known_from_its_text() {
+    use super::need::Need;
+    let when = "count('bulk', org_domain(sender)) >= 5 && count('bulk', org_domain(sender)) < 9 && count('bulk') > 1 \
+        && count('traffic', client_address, recipient) > '10MB' && greylist_known()";
+    let rules = rule(when).unwrap_or_else(|told| panic!("{told}"));
+    let told: Vec<String> = rules.needs().iter().map(Need::told).collect();
+    let counts =
+        ["count(\"bulk\", org_domain(sender))", "count(\"bulk\")", "count(\"traffic\", client_address, recipient)"];
+    assert_eq!(told[..3], counts);
+    assert_eq!(told[3..], ["greylist_known()"]);
+    let values = |need: &Need| match need {
+        Need::Count(count) => count.key.as_ref().map(|key| key.iter().map(|part| part.value(&request())).collect()),
+        _ => None,
+    };
+    let keys: Vec<Option<Vec<Option<String>>>> = rules.needs().iter().map(values).collect();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(keys[..2], [Some(vec![some("Example.org")]), None]);
+    assert_eq!(keys[2], Some(vec![some("192.0.2.77"), some("info@our.test")]));
+    let known = |numbers: [i64; 3]| {
+        let numbers = numbers.map(|number| Some(Fact::Number(number)));
+        numbers.into_iter().chain([Some(Fact::Flag(true))]).collect::<Vec<_>>()
+    };
+    assert_eq!(truth(&rules, &request(), &known([7, 2, 10_000_001])), (Some(true), None));
+    assert_eq!(truth(&rules, &request(), &known([7, 2, 10_000_000])), (Some(false), None));
+    assert_eq!(truth(&rules, &request(), &[]), (None, Some(0)));
 }

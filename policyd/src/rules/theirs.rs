@@ -60,7 +60,7 @@ impl Theirs {
 /// The same of a verdict of ours.
 pub fn class(verdict: &Verdict) -> &'static str {
     match verdict {
-        Verdict::Pass | Verdict::PassWithHeader(_) => "goes_on",
+        Verdict::Pass | Verdict::PassWithHeader(_) | Verdict::PassWithOrder(_) => "goes_on",
         Verdict::Reject(_) | Verdict::RejectAs(_) => "reject",
         Verdict::Defer(_) | Verdict::DeferIfPermit(_) => "defer",
     }

@@ -20,7 +20,7 @@ use super::cache::{Cache, Key};
 use super::cleaner::Cleaner;
 use super::greylist::{self, Answer, Ask, Sighting, Times};
 use super::health::Health;
-use super::journal::Journal;
+use super::journal::{Entry, Journal};
 use crate::triplet::Triplet;
 
 /// Requests that may wait; more only come in when the store is far behind, and get the fallback.
@@ -83,8 +83,10 @@ impl GreylistQueue {
         let (health, cache, journal) = (Arc::new(Health::new()), Arc::new(Cache::default()), journal.map(Arc::new));
         if let Some(journal) = &journal {
             let now = cache.now();
-            journal.recall(|record, ago| {
-                cache.recall(cache.key(&record.triplet, record.times), record.passed, ago, record.times, now);
+            journal.recall(|entry, ago| {
+                if let Entry::Seen(record) = entry {
+                    cache.recall(cache.key(&record.triplet, record.times), record.passed, ago, record.times, now);
+                }
             });
         }
         let tasks = TaskTracker::new();
@@ -180,6 +182,11 @@ impl GreylistQueue {
                 Err(QueueError::Late)
             }
         }
+    }
+
+    /// What is decided without the store is written down here; none when nothing is.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref()
     }
 
     /// Whether the store answers.

@@ -26,7 +26,7 @@ use super::adaptive::Signs;
 use super::marks::{self, Marked};
 use super::pool::{self, KeyKind, Spf};
 use crate::around::Around;
-use crate::config::GreylistMode;
+use crate::config::{GreylistMode, TrustLevel};
 use crate::course::{Answer, Course, GreylistOrder};
 use crate::request::PolicyRequest;
 use crate::store::greylist::Sighting;
@@ -157,6 +157,22 @@ pub struct Asked {
     pub trust: Vec<String>,
     /// The keys of marks.
     pub marks: Vec<String>,
+}
+
+/// Whether a triplet of the client has passed before, on any host of the farm, by the keys for which trust is earned; none when that is not
+/// known now. Nobody is asked but DNS, where one of the keys is a domain with SPF.
+pub async fn is_known(around: Around<'_>, request: &PolicyRequest<'_>, course: &mut Course) -> Option<bool> {
+    let Some(client) = request.client_address else { return Some(false) };
+    let by_spf = around.policy.settings.greylist.trust.contains(&TrustLevel::Spf);
+    let spf = if by_spf { pool::spf_of(around, request, course, pool::part(around.deadline)).await } else { None };
+    let keys = Suspect::new(around.policy, request, client, spf).given_keys();
+    let book = around.trust?;
+    match (book.has_passed(&keys), book.never_passed(&keys)) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        // Without a key nothing was ever kept of it; else its passes are still being read.
+        (false, false) => keys.is_empty().then_some(false),
+    }
 }
 
 /// What the store may be asked about for a request; nothing is decided.

@@ -4,7 +4,8 @@
 //! is put on the disk once a second, so that a power cut loses about as much.
 //!
 //! Taking over may be broken off and done again: records are merged into the rows (earliest first seen, latest last seen, passed when
-//! either has passed), and the file goes only when all of it is in the store. Clocks are compared first: the store's counts.
+//! either has passed), charges of limits are known by their ids, and the file goes only when all of it is in the store. Clocks are
+//! compared first: the store's counts.
 
 mod record;
 
@@ -21,8 +22,12 @@ use tokio::sync::oneshot;
 use super::Connection;
 use super::greylist::Times;
 use super::import::{self, Past};
+use super::limits::handover::hand_over;
+use crate::limits::handover::{Baths, Charged, Rest};
+use crate::limits::plan::Order;
 use crate::triplet::Triplet;
-pub use record::Record;
+use record::encode_charges;
+pub use record::{Entry, Record};
 
 /// Records on their way to the thread; more are lost, and counted.
 const WAITING: usize = 8192;
@@ -80,21 +85,36 @@ impl Journal {
     /// Writes down that a triplet was seen now, and whether it passed.
     pub fn write(&self, triplet: &Triplet, passed: bool, times: Times) {
         let record = Record { triplet: triplet.clone(), passed, at: wall_clock(), times };
-        match self.entrance.try_send(Message::Record(record.encode())) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => dropped(),
+        self.send(Some(record.encode()));
+    }
+
+    /// Writes down what was charged now.
+    pub fn write_charges(&self, order: &Order) {
+        if let Some(charged) = Charged::of(order, wall_clock()) {
+            self.send(encode_charges(&charged));
         }
     }
 
-    /// Reads what an earlier process has left, oldest first, with the age of each record in milliseconds. Blocks on files.
-    pub fn recall(&self, mut take: impl FnMut(&Record, i64)) {
+    fn send(&self, line: Option<Vec<u8>>) {
+        match line.map(|line| self.entrance.try_send(Message::Record(line))) {
+            Some(Ok(())) => {}
+            None | Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) => dropped(),
+        }
+    }
+
+    /// Reads what an earlier process has left, oldest first, with the age of each entry in milliseconds. Blocks on files.
+    pub fn recall(&self, mut take: impl FnMut(&Entry, i64)) {
         let now = wall_clock();
         for path in [aside(&self.path), self.path.clone()] {
             let Ok(file) = File::open(&path) else { continue };
             let mut reader = BufReader::new(file);
             // A damaged end is told when the records are taken over.
-            while let Ok(Some(record)) = Record::read(&mut reader) {
-                take(&record, now.saturating_sub(record.at).max(0));
+            while let Ok(Some(entry)) = Entry::read(&mut reader) {
+                let at = match &entry {
+                    Entry::Seen(record) => record.at,
+                    Entry::Charged(charged) => charged.at,
+                };
+                take(&entry, now.saturating_sub(at).max(0));
             }
         }
     }
@@ -164,7 +184,7 @@ fn wall_clock() -> i64 {
 fn cut_torn_end(path: &Path) -> io::Result<()> {
     let file = File::options().create(true).append(true).read(true).open(path)?;
     let (mut good, mut reader) = (0, BufReader::new(&file));
-    while let Ok(Some(_)) = Record::read(&mut reader) {
+    while let Ok(Some(_)) = Entry::read(&mut reader) {
         good = reader.stream_position()?;
     }
     if good < file.metadata()?.len() {
@@ -179,40 +199,77 @@ async fn take_over(store: &Store, path: &Path) -> Result<u64, StoreError> {
     let mut connection = Connection::acquire_losable(store).await?;
     let now = import::clock(&mut connection).await?;
     let ahead = now.saturating_sub(wall_clock());
+    let file = path.to_owned();
+    let mut rest = blocking(move || rest_of(&file, now.saturating_sub(ahead))).await?.map_err(unavailable)?;
     let mut reader = BufReader::new(File::open(path).map_err(unavailable)?);
     let mut total = 0;
     loop {
-        let read = tokio::task::spawn_blocking(move || {
-            let chunk = next_chunk(&mut reader);
+        let read = blocking(move || {
+            let chunk = Chunk::read(&mut reader);
             (reader, chunk)
         });
-        let (back, (records, whole)) = read.await.map_err(|_| unavailable(io::ErrorKind::Interrupted.into()))?;
+        let (back, Chunk { records, charged, whole }) = read.await?;
         reader = back;
-        let chunk = fold(&records, ahead);
-        if !chunk.is_empty() {
-            import::merge(&mut connection, &chunk, now).await?;
+        let read = records.len() + charged.len();
+        let seen = fold(&records, ahead);
+        if !seen.is_empty() {
+            import::merge(&mut connection, &seen, now).await?;
         }
-        total += records.len() as u64;
+        if !charged.is_empty() {
+            hand_over(&mut connection, charged, &mut rest, now).await?;
+        }
+        total += read as u64;
         if !whole {
             tracing::warn!(records = total, "the journal is damaged behind these records");
         }
-        if !whole || records.len() < CHUNK {
+        if !whole || read < CHUNK {
             return Ok(total);
         }
     }
 }
 
-/// The next records, and whether the file is good up to there.
-fn next_chunk(reader: &mut BufReader<File>) -> (Vec<Record>, bool) {
-    let mut records = Vec::with_capacity(CHUNK);
-    while records.len() < CHUNK {
-        match Record::read(reader) {
-            Ok(Some(record)) => records.push(record),
-            Ok(None) => break,
-            Err(_) => return (records, false),
+/// Work on files, beside the requests.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| unavailable(io::ErrorKind::Interrupted.into()))
+}
+
+/// What is left of all charges of a file at a moment by the clock of this host.
+fn rest_of(path: &Path, now: i64) -> io::Result<Rest> {
+    let (mut baths, mut reader) = (Baths::default(), BufReader::new(File::open(path)?));
+    // A damaged end is told when the records are taken over.
+    while let Ok(Some(entry)) = Entry::read(&mut reader) {
+        if let Entry::Charged(charged) = &entry {
+            baths.add(charged);
         }
     }
-    (records, true)
+    Ok(baths.at(now))
+}
+
+/// Entries that are taken over together.
+#[derive(Debug)]
+struct Chunk {
+    records: Vec<Record>,
+    charged: Vec<Charged>,
+    /// The file is good up to there.
+    whole: bool,
+}
+
+impl Chunk {
+    fn read(reader: &mut BufReader<File>) -> Self {
+        let mut chunk = Self { records: Vec::new(), charged: Vec::new(), whole: true };
+        while chunk.records.len() + chunk.charged.len() < CHUNK {
+            match Entry::read(reader) {
+                Ok(Some(Entry::Seen(record))) => chunk.records.push(record),
+                Ok(Some(Entry::Charged(charged))) => chunk.charged.push(charged),
+                Ok(None) => break,
+                Err(_) => {
+                    chunk.whole = false;
+                    break;
+                }
+            }
+        }
+        chunk
+    }
 }
 
 /// Sorted and different, as the store takes them.
@@ -370,7 +427,11 @@ mod tests {
 
     fn recalled(journal: &Journal) -> Vec<(Triplet, bool)> {
         let mut seen = Vec::new();
-        journal.recall(|record, _| seen.push((record.triplet.clone(), record.passed)));
+        journal.recall(|entry, _| {
+            if let Entry::Seen(record) = entry {
+                seen.push((record.triplet.clone(), record.passed));
+            }
+        });
         seen
     }
 

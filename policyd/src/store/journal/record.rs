@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! One line of the journal as bytes: length, checksum, contents, all integers little-endian. Pure.
+//! One line of the journal as bytes: length, checksum, contents, all integers little-endian. Pure. The highest bit of the length tells
+//! charges of limits from triplets; a version that did not know them takes them for damage.
 //!
 //! A file that ends in the middle of a record, as after a crash, is good up to there.
 
@@ -7,12 +8,61 @@ use std::io::{self, Read};
 
 use super::super::greylist::Times;
 use super::super::import::Past;
+use crate::limits::handover::Charged;
 use crate::triplet::Triplet;
 
 /// Parts of keys are bounded; longer contents are damage.
 const MAX_CONTENTS: usize = 4096;
+/// The same of charges: a request may meet some two hundred limits.
+const MAX_CHARGES: usize = 128 * 1024;
+/// Set in the length of charges.
+const CHARGES: u32 = 0x8000_0000;
 /// Length and checksum.
 const HEAD: usize = 8;
+
+/// What one line says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// A triplet was seen.
+    Seen(Record),
+    /// Limits were charged.
+    Charged(Charged),
+}
+
+impl Entry {
+    /// The next one; none at the end, and an error of kind `InvalidData` or `UnexpectedEof` where the rest is damaged.
+    pub fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
+        let mut head = [0; HEAD];
+        if from.read(&mut head[..1])? == 0 {
+            return Ok(None);
+        }
+        from.read_exact(&mut head[1..])?;
+        let [a, b, c, d, check @ ..] = head;
+        let length = u32::from_le_bytes([a, b, c, d]);
+        let (length, charges) = ((length & !CHARGES) as usize, length & CHARGES != 0);
+        if length > if charges { MAX_CHARGES } else { MAX_CONTENTS } {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut contents = vec![0; length];
+        from.read_exact(&mut contents)?;
+        let whole = (checksum(&contents) == u32::from_le_bytes(check)).then_some(contents);
+        let entry = whole.and_then(|contents| match charges {
+            true => Charged::decode(&contents).map(Self::Charged),
+            false => Record::decode(&contents).map(Self::Seen),
+        });
+        entry.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// Charges as bytes; none when they are too many for a line.
+pub(super) fn encode_charges(charged: &Charged) -> Option<Vec<u8>> {
+    let contents = charged.encode(MAX_CHARGES)?;
+    let mut out = Vec::with_capacity(HEAD + contents.len());
+    out.extend_from_slice(&(contents.len() as u32 | CHARGES).to_le_bytes());
+    out.extend_from_slice(&checksum(&contents).to_le_bytes());
+    out.extend_from_slice(&contents);
+    Some(out)
+}
 
 /// A request that was decided without the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,24 +95,6 @@ impl Record {
         out[..4].copy_from_slice(&length.to_le_bytes());
         out[4..HEAD].copy_from_slice(&check.to_le_bytes());
         out
-    }
-
-    /// The next record; none at the end, and an error of kind `InvalidData` or `UnexpectedEof` where the rest is damaged.
-    pub fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
-        let mut head = [0; HEAD];
-        if from.read(&mut head[..1])? == 0 {
-            return Ok(None);
-        }
-        from.read_exact(&mut head[1..])?;
-        let [a, b, c, d, check @ ..] = head;
-        let length = u32::from_le_bytes([a, b, c, d]) as usize;
-        if length > MAX_CONTENTS {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mut contents = vec![0; length];
-        from.read_exact(&mut contents)?;
-        let whole = (checksum(&contents) == u32::from_le_bytes(check)).then_some(contents);
-        whole.and_then(|contents| Self::decode(&contents)).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     fn decode(mut rest: &[u8]) -> Option<Self> {
@@ -136,8 +168,9 @@ mod tests {
     fn read_all(mut bytes: &[u8]) -> (Vec<Record>, bool) {
         let mut records = Vec::new();
         loop {
-            match Record::read(&mut bytes) {
-                Ok(Some(record)) => records.push(record),
+            match Entry::read(&mut bytes) {
+                Ok(Some(Entry::Seen(record))) => records.push(record),
+                Ok(Some(Entry::Charged(_))) => {}
                 Ok(None) => return (records, true),
                 Err(_) => return (records, false),
             }
@@ -164,6 +197,16 @@ mod tests {
         assert_eq!(passed.past(10).expires - passed.past(10).last_seen, 3);
         assert_eq!(tried.past(10).expires - tried.past(10).first_seen, 2);
         assert_eq!(tried.past(10).first_seen, tried.at + 10);
+    }
+
+    #[test]
+    fn charges_and_triplets_share_a_file() {
+        let charged = Charged { at: 5, parts: Vec::new() };
+        let bytes = [record("a@x").encode(), encode_charges(&charged).unwrap(), record("b@x").encode()].concat();
+        let mut rest = bytes.as_slice();
+        let read: Vec<Entry> = std::iter::from_fn(|| Entry::read(&mut rest).unwrap()).collect();
+        assert_eq!(read, [Entry::Seen(record("a@x")), Entry::Charged(charged), Entry::Seen(record("b@x"))]);
+        assert_eq!(read_all(&bytes[..bytes.len() - 1]), (vec![record("a@x")], false));
     }
 
     proptest! {

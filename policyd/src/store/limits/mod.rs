@@ -5,6 +5,7 @@
 //! The clock is the database's; tests give their own time instead. What was charged may be lost for the last moment before a crash
 //! of the database (`synchronous_commit` is off), as the levels of a limit recover by themselves.
 
+pub mod handover;
 pub mod overrides;
 pub mod queue;
 

@@ -22,6 +22,7 @@ use crate::limits::plan::Order;
 use crate::limits::settle::{Batch, InForce, Settled, wait};
 use crate::limits::stages::Seen;
 use crate::store::health::Health;
+use crate::store::journal::{Entry, Journal};
 use crate::store::queue::QueueError;
 use crate::store::{Connection, STATEMENT_TIME};
 
@@ -63,10 +64,20 @@ pub struct Told {
     pub fills: Vec<Fill>,
 }
 
+/// What is wanted of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// To be charged.
+    Charge,
+    /// The same, but there was no room a while ago: reading will tell whether there is now.
+    Doubtful,
+    /// To know how full its buckets are.
+    Look,
+}
+
 struct Waiting {
     order: Arc<Order>,
-    /// There was no room a while ago: reading will tell whether there is now.
-    doubtful: bool,
+    wanted: Wanted,
     reply: oneshot::Sender<Told>,
 }
 
@@ -83,6 +94,7 @@ struct Shared {
     seen: Seen,
     over: Over,
     alone: Alone,
+    journal: Option<Arc<Journal>>,
     /// This host has decided by itself since the store last answered.
     was_alone: AtomicBool,
     /// What the clock of the database is ahead of ours, in milliseconds.
@@ -93,12 +105,38 @@ struct Shared {
 impl LimitQueue {
     /// Starts the worker and the cleaner; they end when `stop` is cancelled.
     pub fn start(store: &Store, health: Arc<Health>, stop: &CancellationToken) -> Self {
+        Self::start_with(store, health, None, 1, stop)
+    }
+
+    /// The same with a journal for what one of `hosts` charges without the store: the store is handed it over, and the next process goes on
+    /// from it.
+    pub fn start_with(
+        store: &Store,
+        health: Arc<Health>,
+        journal: Option<Arc<Journal>>,
+        hosts: u32,
+        stop: &CancellationToken,
+    ) -> Self {
+        let (alone, now) = (Alone::default(), local_now());
+        let mut recalled = 0u64;
+        if let Some(journal) = &journal {
+            journal.recall(|entry, ago| {
+                if let Entry::Charged(charged) = entry {
+                    alone.recall(charged, ago, hosts, now);
+                    recalled += 1;
+                }
+            });
+        }
+        if recalled > 0 {
+            tracing::info!(charges = recalled, "limits go on from what was charged without the store");
+        }
         let (entrance, waiting) = mpsc::channel(WAITING);
         let shared = Arc::new(Shared {
             seen: Seen::default(),
             over: Over::default(),
-            alone: Alone::default(),
-            was_alone: AtomicBool::new(false),
+            alone,
+            was_alone: AtomicBool::new(recalled > 0),
+            journal,
             ahead: AtomicI64::new(0),
             health,
         });
@@ -124,30 +162,46 @@ impl LimitQueue {
 
     /// Charges an order, wholly or not at all. With `hosts` this one decides by itself when the store cannot tell, for its share.
     pub async fn ask(&self, order: Arc<Order>, deadline: Instant, hosts: Option<u32>) -> Result<Told, QueueError> {
-        let doubtful = match self.shared.over.ask(&order, std::time::Instant::now()) {
+        let wanted = match self.shared.over.ask(&order, std::time::Instant::now()) {
             Known::Charged => return Ok(Told::default()),
             Known::Over(charge, left) => {
                 metrics::counter!("octroi_policyd_limit_cached_total").increment(1);
                 return Ok(Told { refused: Some(Refusal { charge, wait: Some(left) }), fills: Vec::new() });
             }
-            Known::Doubtful => true,
-            Known::Nothing => false,
+            Known::Doubtful => Wanted::Doubtful,
+            Known::Nothing => Wanted::Charge,
         };
-        let Some(hosts) = hosts else { return self.ask_store(order, doubtful, deadline).await };
+        let Some(hosts) = hosts else { return self.ask_store(order, wanted, deadline).await };
         let patience = deadline.saturating_duration_since(Instant::now()).mul_f64(SHARE);
-        match self.ask_store(order.clone(), doubtful, Instant::now() + patience).await {
+        match self.ask_store(order.clone(), wanted, Instant::now() + patience).await {
             Ok(told) => Ok(told),
             Err(_) => Ok(self.decide_alone(&order, hosts)),
         }
     }
 
-    async fn ask_store(&self, order: Arc<Order>, doubtful: bool, deadline: Instant) -> Result<Told, QueueError> {
+    /// How full the buckets of an order are; nothing is charged or written. A rule asks that: when it is not told in time, the store does
+    /// not count as failing for it.
+    pub async fn look(&self, order: Order, deadline: Instant) -> Result<Told, QueueError> {
+        if !self.shared.health.is_up() {
+            return Err(QueueError::Unavailable);
+        }
+        let (reply, answer) = oneshot::channel();
+        let waiting = Waiting { order: Arc::new(order), wanted: Wanted::Look, reply };
+        self.entrance.try_send(waiting).map_err(|_| QueueError::Unavailable)?;
+        metrics::counter!("octroi_policyd_limit_looks_total").increment(1);
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(told) => told.map_err(|_| QueueError::Unavailable),
+            Err(_) => Err(QueueError::Late),
+        }
+    }
+
+    async fn ask_store(&self, order: Arc<Order>, wanted: Wanted, deadline: Instant) -> Result<Told, QueueError> {
         let health = &self.shared.health;
         if !health.is_up() {
             return Err(QueueError::Unavailable);
         }
         let (reply, answer) = oneshot::channel();
-        if self.entrance.try_send(Waiting { order, doubtful, reply }).is_err() {
+        if self.entrance.try_send(Waiting { order, wanted, reply }).is_err() {
             health.failed("more requests wait for limits than can be served");
             return Err(QueueError::Unavailable);
         }
@@ -173,6 +227,9 @@ impl LimitQueue {
         metrics::counter!("octroi_policyd_limit_local_total").increment(1);
         let now = self.now();
         let decided = self.shared.alone.decide(order, hosts, now);
+        if let (Settled::Charged, Some(journal)) = (decided.settled, &self.shared.journal) {
+            journal.write_charges(order);
+        }
         let levels: Vec<i64> = decided.ledger.levels.iter().map(|level| level.level).collect();
         told(order, &decided.batch, decided.settled, &levels, &decided.ledger.in_force, now)
     }
@@ -180,7 +237,7 @@ impl LimitQueue {
     /// Charges in the background what is charged whatever the level, unless the store is away.
     pub fn charge_later(&self, order: Order) {
         let (reply, _) = oneshot::channel();
-        let waiting = Waiting { order: Arc::new(order), doubtful: false, reply };
+        let waiting = Waiting { order: Arc::new(order), wanted: Wanted::Charge, reply };
         if !self.shared.health.is_up() || self.entrance.try_send(waiting).is_err() {
             metrics::counter!("octroi_policyd_limit_dropped_total").increment(1);
         }
@@ -253,10 +310,11 @@ impl Worker {
         }
     }
 
-    /// Answers a batch: first those that reading alone can refuse. On an error nobody gets an answer.
+    /// Answers a batch: first those that reading alone can answer or refuse. On an error nobody gets an answer.
     async fn serve(&mut self, batch: Vec<Waiting>) {
         metrics::histogram!("octroi_policyd_limit_batch").record(batch.len() as f64);
-        let (doubtful, mut rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|waiting| waiting.doubtful);
+        let (doubtful, mut rest): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|waiting| waiting.wanted != Wanted::Charge);
         if !doubtful.is_empty() {
             match self.settle(&doubtful, true).await {
                 Ok((batch, outcome)) => rest.extend(self.answer(doubtful, &batch, &outcome, true)),
@@ -292,7 +350,7 @@ impl Worker {
         let mut admitted = Vec::new();
         let now = std::time::Instant::now();
         for (waiting, settled) in waiting.into_iter().zip(&outcome.settled) {
-            if reading && *settled == Settled::Charged {
+            if waiting.wanted == Wanted::Doubtful && reading && *settled == Settled::Charged {
                 admitted.push(waiting);
                 continue;
             }
