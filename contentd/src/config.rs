@@ -35,7 +35,7 @@ pub struct Settings {
     pub log: LogSettings,
     /// `[contentd]`
     pub contentd: ContentdSettings,
-    /// `[antivirus]` and `[antivirus.clamd]`
+    /// `[antivirus]` and `[antivirus.NAME]`
     pub antivirus: AntivirusSettings,
     /// `[banned]`
     pub banned: BannedSettings,
@@ -75,6 +75,12 @@ impl Settings {
         Policy {
             destiny: self.destiny.clone(),
             on_failure: self.antivirus.on_failure,
+            on_failure_of: self
+                .antivirus
+                .engines
+                .keys()
+                .map(|name| (name.clone(), self.antivirus.on_failure(name)))
+                .collect(),
             max_size: self.contentd.max_size.0,
         }
     }

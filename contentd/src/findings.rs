@@ -5,6 +5,7 @@
 
 use crate::category::Category;
 use std::fmt;
+use std::time::Duration;
 
 /// Everything found in one message.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -21,6 +22,8 @@ pub struct Findings {
     pub banned: Vec<Banned>,
     /// What each scanner said; empty when none is configured.
     pub scans: Vec<Scan>,
+    /// Signs of spam, with their scores.
+    pub symbols: Vec<Symbol>,
     /// The deadline came before all stages were done.
     pub out_of_time: bool,
 }
@@ -31,6 +34,16 @@ impl Findings {
         if !self.found.contains(&finding) {
             self.found.push(finding);
         }
+    }
+
+    /// Whether a scanner other than a failed one has said something, so that its answer may do: what the failure means then is policy.
+    pub fn is_answered(&self) -> bool {
+        self.scans.iter().any(|scan| !matches!(scan.outcome, Outcome::Failed(_)))
+    }
+
+    /// The same, of the scanners that take the place of others.
+    pub fn is_answered_by_backup(&self) -> bool {
+        self.scans.iter().any(|scan| scan.backup && !matches!(scan.outcome, Outcome::Failed(_)))
     }
 
     /// Names of the viruses that all scanners found, each once.
@@ -118,13 +131,40 @@ pub struct Banned {
     pub matched: String,
 }
 
+/// The name of the scanner whose failure means that the message could not even be read. No other makes up for that.
+pub const PARSER: &str = "parser";
+
 /// What one scanner said about the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scan {
-    /// The scanner.
-    pub scanner: &'static str,
+    /// The scanner: the name of its section, or [`PARSER`] when the message could not even be read.
+    pub scanner: String,
+    /// It takes the place of others that have failed.
+    pub backup: bool,
     /// Its answer.
     pub outcome: Outcome,
+    /// Its own words about its version, where it tells them.
+    pub version: Option<String>,
+    /// Age of its signatures, where it tells it.
+    pub signatures_age: Option<Duration>,
+}
+
+impl Scan {
+    /// An answer without facts about who gives it.
+    pub fn new(scanner: impl Into<String>, outcome: Outcome) -> Scan {
+        Scan { scanner: scanner.into(), backup: false, outcome, version: None, signatures_age: None }
+    }
+}
+
+/// A sign of spam.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Symbol {
+    /// Its name.
+    pub name: String,
+    /// What it adds to the score.
+    pub score: f64,
+    /// What it means, for people.
+    pub description: String,
 }
 
 /// A scanner's answer.
@@ -152,6 +192,7 @@ impl FindingKind {
                 | FindingKind::HeaderLongLine
                 | FindingKind::HeaderMissing
                 | FindingKind::HeaderDuplicate
+                | FindingKind::OldSignatures
         )
     }
 }
@@ -249,6 +290,8 @@ kinds! {
     DuplicateNames = "duplicate-names" => None;
     /// An archive within a file of another kind, a program that unpacks itself for one.
     Polyglot = "archive-inside" => None;
+    /// The signatures of a scanner are older than configured.
+    OldSignatures = "old-signatures" => None;
 }
 
 #[cfg(test)]
@@ -274,7 +317,7 @@ mod tests {
 
     #[test]
     fn names_of_viruses_are_collected_from_all_scanners() {
-        let scan = |outcome| Scan { scanner: "clamd", outcome };
+        let scan = |outcome| Scan::new("clamd", outcome);
         let infected = |names: &[&str]| Outcome::Infected(names.iter().map(|n| (*n).to_owned()).collect());
         let findings = Findings {
             scans: vec![scan(infected(&["A", "B"])), scan(Outcome::Clean), scan(infected(&["B"]))],

@@ -14,6 +14,7 @@ use common::service::{Signals, notify_ready, notify_reloading};
 use contentd::config::Settings;
 use contentd::daemon::Daemon;
 use contentd::postfix;
+use contentd::scan::clamd_conf;
 use contentd::scan_command::{self, ScanArgs};
 
 const NAME: &str = "contentd";
@@ -91,13 +92,26 @@ async fn scan(arguments: Arguments, settings: Settings) -> ExitCode {
 
 fn check(settings: Settings, postfix: Option<Option<&std::path::Path>>) -> ExitCode {
     let found = postfix.map(|folder| postfix::check(&settings, folder));
+    let gaps = clamd_conf::check(&settings.antivirus, &settings.unpack.limits(), settings.contentd.max_size);
     if let Err(mistakes) = Daemon::new(settings) {
         return fail(NAME, exit::CONFIG, mistakes);
     }
     match found {
         Some(Err(error)) => fail(NAME, exit::UNAVAILABLE, error),
         Some(Ok(problems)) if !problems.is_empty() => fail(NAME, exit::CONFIG, problems.join("\n")),
-        _ => ExitCode::from(exit::OK),
+        _ => {
+            warn(&gaps);
+            ExitCode::from(exit::OK)
+        }
+    }
+}
+
+/// What works, but not as one may think. No reason for another exit status.
+fn warn(lines: &[String]) {
+    use std::io::Write;
+    for line in lines {
+        // Standard error may be closed; the exit status still tells.
+        let _ = writeln!(std::io::stderr().lock(), "{NAME}: warning: {line}");
     }
 }
 

@@ -7,17 +7,21 @@
 use crate::budget::{self, Budget};
 use crate::config::Settings;
 use crate::envelope::Envelope;
-use crate::findings::{Finding, FindingKind, Findings, Outcome, Scan};
+use crate::findings::{Finding, FindingKind, Findings, Outcome, PARSER, Scan};
 use crate::message::Limits;
-use crate::message::parts::{self, Kept, View};
+use crate::message::parts::{self, View};
 use crate::scan::banned::BannedFiles;
-use crate::scan::clamd::{Clamd, Sample};
+use crate::scan::engines::{Answers, Engines};
+use crate::scan::sample::{Queue, Sample};
+use crate::scan::settings::Group;
 use crate::spool::Message;
 use crate::unpack;
+use bytes::Bytes;
 use common::config::{Mistake, Mistakes};
 use metrics::{counter, histogram};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 /// Memory that all messages under inspection share, in KiB. A larger message is inspected alone.
@@ -30,7 +34,9 @@ pub struct Pipeline {
     /// What may be decoded of one message.
     budget: budget::Limits,
     banned: BannedFiles,
-    clamd: Option<Clamd>,
+    engines: Engines,
+    /// Signatures older than this are noted; zero: never.
+    max_age: Duration,
     /// One permit per processor.
     processors: Arc<Semaphore>,
     /// One permit per KiB.
@@ -48,12 +54,14 @@ impl Pipeline {
             }
             mistakes
         })?;
+        let engines = Engines::new(&settings.antivirus, &settings.contentd.place().dir);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Pipeline {
-            limits: Limits::default(),
+            limits: Limits { texts: engines.want_texts(), ..Limits::default() },
             budget: settings.unpack.limits(),
             banned,
-            clamd: settings.antivirus.clamd.clone().map(Clamd::new),
+            engines,
+            max_age: settings.antivirus.max_signature_age.0,
             processors: Arc::new(Semaphore::new(processors)),
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
         })
@@ -61,10 +69,7 @@ impl Pipeline {
 
     /// Whether the scanners are there, and which signatures they have.
     pub async fn ready(&self) -> Result<String, String> {
-        match &self.clamd {
-            Some(clamd) => clamd.version().await.map_err(|error| error.to_string()),
-            None => Ok("no scanner configured".to_owned()),
-        }
+        self.engines.ready().await
     }
 
     /// Looks at a message. What is not done by `deadline` is left out, and the findings say so.
@@ -80,15 +85,46 @@ impl Pipeline {
         findings
     }
 
-    /// The stages. The scanners work on what is decoded while the rest is still being decoded.
+    /// The stages. The engines work on what is decoded while the rest is still being decoded.
     async fn stages(&self, message: &Message, findings: &mut Findings, deadline: Instant) {
         let share = self.share_of_memory(message).await;
-        let (give, kept) = mpsc::unbounded_channel();
-        let (outcome, ()) =
-            tokio::join!(self.antivirus(message, kept, deadline), self.parse(message, give, findings, deadline));
-        findings.scans.extend(outcome.map(|outcome| Scan { scanner: "clamd", outcome }));
+        let mut answers = self.look(Group::Primary, message, findings, deadline).await;
+        if answers.all_failed() && self.engines.have_backup() {
+            counter!("octroi_contentd_backups_total").increment(1);
+            // The message is taken apart once more: to keep all that was decoded for an engine that is hardly ever asked would cost more.
+            let mut again = Findings { id: findings.id.clone(), size: findings.size, ..Findings::default() };
+            let spare = self.look(Group::Backup, message, &mut again, deadline).await;
+            answers.scans.extend(spare.scans);
+            answers.symbols.extend(spare.symbols);
+        }
+        findings.scans.extend(answers.scans);
+        findings.symbols.extend(answers.symbols);
+        self.ages(findings);
         self.ban(findings);
         drop(share);
+    }
+
+    /// Takes the message apart and has the engines of one group look at what comes out.
+    async fn look(&self, group: Group, message: &Message, findings: &mut Findings, deadline: Instant) -> Answers {
+        let started = Instant::now();
+        let (queue, round) = self.engines.begin(group).await;
+        let (answers, ()) = tokio::join!(round.scan(deadline), self.parse(message, queue, findings, deadline));
+        if !answers.scans.is_empty() {
+            histogram!("octroi_contentd_stage_seconds", "stage" => "antivirus").record(started.elapsed().as_secs_f64());
+        }
+        answers
+    }
+
+    /// Notes engines whose signatures are too old.
+    fn ages(&self, findings: &mut Findings) {
+        for place in 0..findings.scans.len() {
+            let scan = &findings.scans[place];
+            let Some(age) = scan.signatures_age.filter(|age| *age > self.max_age && !self.max_age.is_zero()) else {
+                continue;
+            };
+            let detail = format!("{}: {} days", scan.scanner, age.as_secs() / 86_400);
+            findings.add(Finding::new(FindingKind::OldSignatures, "", detail));
+        }
     }
 
     /// Waits for room for the message and for what is decoded from it.
@@ -100,31 +136,26 @@ impl Pipeline {
     }
 
     /// Takes the message apart, archives included, and gives away what a scanner should see by itself.
-    async fn parse(
-        &self,
-        message: &Message,
-        give: mpsc::UnboundedSender<Waiting>,
-        findings: &mut Findings,
-        deadline: Instant,
-    ) {
+    async fn parse(&self, message: &Message, queue: Queue, findings: &mut Findings, deadline: Instant) {
         let started = Instant::now();
         let raw = match message.bytes().await {
             Ok(raw) => raw,
             Err(error) => {
                 tracing::error!(id = findings.id, %error, "the spooled message cannot be read");
-                findings.scans.push(Scan { scanner: "parser", outcome: Outcome::Failed(error.to_string()) });
+                findings.scans.push(Scan::new(PARSER, Outcome::Failed(error.to_string())));
                 return;
             }
         };
         let permit = Arc::clone(&self.processors).acquire_owned().await;
         let (limits, budget, until) = (self.limits, self.budget, deadline.into_std());
-        let queue = Queue { give, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), wanted: self.clamd.is_some() };
         let walk = move || {
             let _permit = permit;
             let size = raw.len() as u64;
             let mut budget = Budget::new(&budget, size, limits.readings(size), until);
-            let view = parts::walk(&raw, &limits, &mut budget);
-            unpack::unpack(view, &limits, &mut budget, &mut |kept| queue.put(kept))
+            let mut view = parts::walk(&raw, &limits, &mut budget);
+            queue.put(as_it_came(&raw, &view), false);
+            std::mem::take(&mut view.texts).into_iter().for_each(|text| queue.put(text.into(), true));
+            unpack::unpack(view, &limits, &mut budget, &mut |kept| queue.put(kept.bytes.into(), false))
         };
         let walked = tokio::task::spawn_blocking(walk).await;
         histogram!("octroi_contentd_stage_seconds", "stage" => "parse").record(started.elapsed().as_secs_f64());
@@ -145,78 +176,42 @@ impl Pipeline {
     fn ban(&self, findings: &mut Findings) {
         findings.banned = self.banned.check(&findings.parts);
     }
+}
 
-    /// Has the raw message scanned, and each decoded part that is no text, and each member of an archive: clamd decodes a
-    /// message itself, but where its reading and a mail client's differ, the part would go unseen.
-    async fn antivirus(
-        &self,
-        message: &Message,
-        mut kept: mpsc::UnboundedReceiver<Waiting>,
-        deadline: Instant,
-    ) -> Option<Outcome> {
-        let clamd = self.clamd.as_ref()?;
-        let started = Instant::now();
-        let mut outcome = clamd.scan(&Sample::Message(message.clone()), deadline).await;
-        while let Some(Waiting { kept, room }) = kept.recv().await {
-            if matches!(outcome, Outcome::Infected(_) | Outcome::Failed(_)) {
-                break;
-            }
-            let of_part = clamd.scan(&Sample::Bytes(kept.bytes), deadline).await;
-            drop(room);
-            // What was incomplete before stays so, unless there is worse.
-            if outcome == Outcome::Clean || matches!(of_part, Outcome::Infected(_) | Outcome::Failed(_)) {
-                outcome = of_part;
-            }
-        }
-        histogram!("octroi_contentd_stage_seconds", "stage" => "antivirus").record(started.elapsed().as_secs_f64());
-        Some(outcome)
+/// What an engine gets of the message as it came. Where it can be read in one way only, the bodies that are given decoded are left out: to
+/// decode them again is most of what a scanner does with a message, and texts, header fields and structure are all there. Where programs
+/// may differ in how they read it, it is given whole.
+fn as_it_came(raw: &Bytes, view: &View) -> Sample {
+    if view.findings.iter().any(|finding| finding.kind.is_ambiguity()) {
+        return raw.clone().into();
     }
-}
-
-/// Decoded bytes that may wait for the scanner, in KiB, of one message.
-const QUEUE_KIB: u32 = 64 * 1024;
-
-/// Something that waits for the scanner, and its share of the room for that.
-struct Waiting {
-    kept: Kept,
-    room: Option<OwnedSemaphorePermit>,
-}
-
-/// What the decoders give to the scanner. They wait when it is slower, so that what is unpacked does not fill the memory.
-struct Queue {
-    give: mpsc::UnboundedSender<Waiting>,
-    room: Arc<Semaphore>,
-    wanted: bool,
-}
-
-impl Queue {
-    /// Called on the thread that decodes. When the scanner has seen enough, nothing more is kept for it.
-    fn put(&self, kept: Kept) {
-        if !self.wanted || self.give.is_closed() {
-            return;
+    let (mut slices, mut at) = (Vec::new(), 0);
+    for body in &view.encoded {
+        if body.start >= at && body.end <= raw.len() {
+            slices.push(raw.slice(at..body.start));
+            at = body.end;
         }
-        let kib = u32::try_from(kept.bytes.len() / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
-        let room = tokio::runtime::Handle::current().block_on(async {
-            tokio::select! {
-                // The semaphore is never closed, so this always gives a permit.
-                room = Arc::clone(&self.room).acquire_many_owned(kib) => room.ok(),
-                () = self.give.closed() => None,
-            }
-        });
-        // Nobody listens any more: the scanner has said what there is to say.
-        let _ = self.give.send(Waiting { kept, room });
     }
+    slices.push(raw.slice(at..));
+    Sample::new(slices)
 }
 
 /// Tells the metrics page what the pipeline's numbers mean.
 pub fn describe_metrics() {
-    use metrics::{describe_counter, describe_histogram};
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_counter!("octroi_contentd_findings_total", "Findings in messages, by name");
     describe_counter!("octroi_contentd_members_total", "Files taken out of archives and documents, by format");
     describe_counter!("octroi_contentd_deadlines_total", "Messages whose inspection was not done in time");
     describe_counter!("octroi_contentd_stage_failures_total", "Stages that broke off because of a bug");
     describe_histogram!("octroi_contentd_stage_seconds", "Time in one stage of the pipeline");
-    describe_counter!("octroi_contentd_clamd_scans_total", "Samples given to clamd, by outcome");
-    describe_counter!("octroi_contentd_clamd_connections_total", "Connections to clamd: fresh, kept, or found stale");
-    describe_histogram!("octroi_contentd_clamd_seconds", "Time for one sample at clamd");
+    describe_counter!("octroi_contentd_engine_scans_total", "Messages given to antivirus engines, by outcome");
+    describe_counter!("octroi_contentd_engine_samples_total", "Pieces of messages given to antivirus engines");
+    describe_counter!(
+        "octroi_contentd_engine_connections_total",
+        "Connections to engines: fresh, kept, or found stale"
+    );
+    describe_histogram!("octroi_contentd_engine_seconds", "Time of one message at one engine");
+    describe_gauge!("octroi_contentd_engine_up", "1 while an engine is asked, 0 while it is set aside");
+    describe_gauge!("octroi_contentd_engine_signatures_age_seconds", "Age of an engine's signatures");
+    describe_counter!("octroi_contentd_backups_total", "Messages for which backup engines were asked");
 }

@@ -6,7 +6,7 @@
 
 use crate::config::Settings;
 use crate::envelope::{Client, Envelope, MessageId, Path as MailPath};
-use crate::findings::{Findings, Outcome, Part};
+use crate::findings::{Findings, Outcome, Part, Symbol};
 use crate::message::header;
 use crate::pipeline::Pipeline;
 use crate::smtp::xforward::Attribute;
@@ -189,13 +189,19 @@ fn to_json(report: &Report) -> Value {
         "action": verdict.destiny.word(),
         "score": null,
         "required": null,
-        "symbols": [],
+        "symbols": symbols_json(findings),
         "parts": parts,
         "findings": findings_json(findings),
         "viruses": findings.viruses(),
         "auth": {"spf": null, "dkim": null, "dmarc": null, "arc": null},
         "took_us": u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
     })
+}
+
+fn symbols_json(findings: &Findings) -> Vec<Value> {
+    let symbol =
+        |symbol: &Symbol| json!({"name": symbol.name, "score": symbol.score, "description": symbol.description});
+    findings.symbols.iter().map(symbol).collect()
 }
 
 fn part_json(part: &Part) -> Value {

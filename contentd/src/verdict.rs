@@ -5,9 +5,10 @@
 //! search their logs for. A scanner that failed is never "clean" and never "virus".
 
 pub use crate::category::Category;
-use crate::findings::{Finding, FindingKind, Findings, Outcome};
+use crate::findings::{Finding, FindingKind, Findings, Outcome, PARSER, Scan};
 use crate::smtp::reply::Reply;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +116,8 @@ pub enum OnFailure {
     Tempfail,
     /// The message is in category "unchecked", and that category's destiny holds.
     Unchecked,
+    /// The answer of another scanner does; where there is none, the client is told to try again.
+    Next,
 }
 
 /// All that a decision depends on besides the findings.
@@ -124,11 +127,17 @@ pub struct Policy {
     pub destiny: DestinySettings,
     /// What a scanner's failure means.
     pub on_failure: OnFailure,
+    /// The same for scanners of which something else is configured, by name.
+    pub on_failure_of: BTreeMap<String, OnFailure>,
     /// Largest message, in bytes.
     pub max_size: u64,
 }
 
 impl Policy {
+    fn on_failure(&self, scanner: &str) -> OnFailure {
+        self.on_failure_of.get(scanner).copied().unwrap_or(self.on_failure)
+    }
+
     fn destiny(&self, category: Category) -> Destiny {
         match category {
             Category::Virus => self.destiny.virus,
@@ -222,12 +231,16 @@ fn unchecked(findings: &Findings, policy: &Policy) -> Vec<Ground> {
         add(Destiny::Tempfail, Reason::Deadline, String::new());
     }
     for scan in &findings.scans {
-        match (&scan.outcome, policy.on_failure) {
-            (Outcome::Failed(why), OnFailure::Tempfail) => add(Destiny::Tempfail, Reason::ScannerFailed, why.clone()),
-            (Outcome::Failed(why), OnFailure::Unchecked) => add(by_policy, Reason::ScannerFailed, why.clone()),
-            (Outcome::Incomplete(why), _) => add(by_policy, Reason::OverLimits, why.clone()),
-            (Outcome::Encrypted(what), _) => add(encrypted, Reason::Encrypted, what.clone()),
-            (Outcome::Clean | Outcome::Infected(_), _) => {}
+        let told = |why: &str| format!("{}: {why}", scan.scanner);
+        match &scan.outcome {
+            Outcome::Failed(why) => {
+                if let Some(destiny) = failed(scan, findings, policy) {
+                    add(destiny, Reason::ScannerFailed, told(why));
+                }
+            }
+            Outcome::Incomplete(why) => add(by_policy, Reason::OverLimits, told(why)),
+            Outcome::Encrypted(what) => add(encrypted, Reason::Encrypted, told(what)),
+            Outcome::Clean | Outcome::Infected(_) => {}
         }
     }
     // Each reason once, because each may have a destiny of its own.
@@ -244,6 +257,19 @@ fn unchecked(findings: &Findings, policy: &Policy) -> Vec<Ground> {
         }
     }
     grounds
+}
+
+/// What follows from a scanner that gave no answer; nothing when another one has taken its place.
+fn failed(scan: &Scan, findings: &Findings, policy: &Policy) -> Option<Destiny> {
+    let replaceable = scan.scanner != PARSER;
+    if replaceable && !scan.backup && findings.is_answered_by_backup() {
+        return None;
+    }
+    match policy.on_failure(&scan.scanner) {
+        OnFailure::Next if replaceable && findings.is_answered() => None,
+        OnFailure::Next | OnFailure::Tempfail => Some(Destiny::Tempfail),
+        OnFailure::Unchecked => Some(policy.destiny(Category::Unchecked)),
+    }
 }
 
 fn first(findings: &Findings, category: Category) -> Option<&Finding> {
@@ -284,14 +310,15 @@ fn reply(findings: &Findings, destiny: Destiny, reason: Reason, detail: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::findings::{Banned, Scan};
+    use crate::findings::Banned;
 
     fn policy() -> Policy {
-        Policy { destiny: DestinySettings::default(), on_failure: OnFailure::Tempfail, max_size: 1000 }
+        let (destiny, on_failure_of) = (DestinySettings::default(), BTreeMap::new());
+        Policy { destiny, on_failure: OnFailure::Tempfail, on_failure_of, max_size: 1000 }
     }
 
     fn scanned(outcome: Outcome) -> Findings {
-        Findings { id: "ID".into(), scans: vec![Scan { scanner: "clamd", outcome }], ..Findings::default() }
+        Findings { id: "ID".into(), scans: vec![Scan::new("clamd", outcome)], ..Findings::default() }
     }
 
     fn infected(names: &[&str]) -> Findings {
@@ -384,7 +411,7 @@ mod tests {
         assert!(line(&findings, &policy()).starts_with("banned reject"));
         // One scanner found something, another one failed.
         let mut findings = infected(&["A"]);
-        findings.scans.push(Scan { scanner: "other", outcome: Outcome::Failed("refused".into()) });
+        findings.scans.push(Scan::new("other", Outcome::Failed("refused".into())));
         assert!(line(&findings, &policy()).starts_with("virus reject"));
     }
 
@@ -396,6 +423,30 @@ mod tests {
         assert_eq!(line(&failed, &policy), "unchecked pass scanner-failed | ");
         policy.destiny.unchecked = Destiny::Reject;
         assert!(line(&failed, &policy).starts_with("unchecked reject scanner-failed | 554 5.7.0 Reject, id=ID"));
+    }
+
+    #[test]
+    fn another_scanner_may_do() {
+        let failed = |name: &str| Scan::new(name, Outcome::Failed("refused".into()));
+        let backup = |outcome| Scan { backup: true, ..Scan::new("spare", outcome) };
+        let told = |scans: Vec<Scan>, policy: &Policy| line(&Findings { scans, ..Findings::default() }, policy);
+        let mut policy = policy();
+        let both = || vec![failed("a"), Scan::new("b", Outcome::Clean)];
+        assert!(told(both(), &policy).starts_with("unchecked tempfail scanner-failed"));
+        policy.on_failure_of.insert("a".into(), OnFailure::Next);
+        assert_eq!(told(both(), &policy), "clean pass clean | ");
+        assert!(told(vec![failed("a")], &policy).starts_with("unchecked tempfail"));
+        assert!(told(vec![failed("a"), failed("b")], &policy).starts_with("unchecked tempfail"));
+        policy.on_failure_of.insert("a".into(), OnFailure::Unchecked);
+        assert_eq!(told(both(), &policy), "unchecked pass scanner-failed | ");
+        policy.on_failure_of.clear();
+        assert_eq!(told(vec![failed("a"), backup(Outcome::Clean)], &policy), "clean pass clean | ");
+        let infected = backup(Outcome::Infected(vec!["A".into()]));
+        assert!(told(vec![failed("a"), infected], &policy).starts_with("virus reject"));
+        policy.on_failure = OnFailure::Next;
+        assert!(told(vec![failed(PARSER), backup(Outcome::Clean)], &policy).starts_with("unchecked tempfail"));
+        let none = backup(Outcome::Failed("refused".into()));
+        assert!(told(vec![failed("a"), none], &policy).starts_with("unchecked tempfail"));
     }
 
     #[test]

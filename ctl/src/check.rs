@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use common::config::{Mistakes, Source};
 use common::exit::{self, fail};
+use contentd::scan::clamd_conf;
 
 use crate::session::say;
 
@@ -14,6 +15,9 @@ use crate::session::say;
 pub(crate) fn run(config: Option<&Path>, postfix: Option<Option<&Path>>) -> ExitCode {
     match check(config) {
         Ok((policyd, contentd)) => {
+            for gap in clamd_conf::check(&contentd.antivirus, &contentd.unpack.limits(), contentd.contentd.max_size) {
+                say(format_args!("warning: {gap}"));
+            }
             postfix.map_or(ExitCode::from(exit::OK), |folder| wiring(&policyd, &contentd, folder))
         }
         Err(mistakes) => fail(crate::NAME, exit::CONFIG, mistakes),

@@ -2,6 +2,7 @@
 //! `deploy/octroi.toml` shows every option that exists, with its default, and no other.
 
 use common::config::{Mistakes, Source};
+use contentd::scan::settings::EngineSettings;
 use serde::Serialize;
 
 fn shipped() -> String {
@@ -71,8 +72,16 @@ fn as_shipped_it_is_the_defaults() {
 #[test]
 fn what_is_off_shows_its_defaults_too() {
     let source = Source::from_text("deploy/octroi.toml", &without_files()).unwrap();
-    let clamd = contentd::config::Settings::read(&source).unwrap().antivirus.clamd;
-    assert_eq!(clamd, Some(contentd::scan::clamd::ClamdSettings::default()));
+    let antivirus = contentd::config::Settings::read(&source).unwrap().antivirus;
+    let defaults = toml::Table::try_from(EngineSettings::default()).expect("settings can be written");
+    for (name, engine) in antivirus.engines {
+        // A backup is shown as one.
+        let engine = EngineSettings { group: EngineSettings::default().group, ..engine };
+        let shown = toml::Table::try_from(engine).expect("settings can be written");
+        for (key, default) in &defaults {
+            assert_eq!(&shown[key], default, "antivirus.{name}.{key}");
+        }
+    }
 }
 
 #[test]
@@ -102,12 +111,28 @@ fn every_option_is_shown_and_no_other() {
     same_options("recipients", &policyd.recipients, &[]);
     let contentd = contentd::config::Settings::default();
     same_options("contentd", &contentd.contentd, &[]);
-    same_options("antivirus", &contentd.antivirus, &["clamd"]);
-    same_options("antivirus.clamd", &contentd::scan::clamd::ClamdSettings::default(), &[]);
+    let engines = ["clamd", "clamscan", "icap", "sophie", "sophos"];
+    same_options("antivirus", &contentd.antivirus, &engines);
+    every_option_of_an_engine(&engines);
     same_options("banned", &contentd.banned, &[]);
     same_options("headers", &contentd.headers, &[]);
     same_options("destiny", &contentd.destiny, &["encrypted"]);
     same_options("unpack", &contentd.unpack, &[]);
+}
+
+/// Each option of an engine is shown in the section of an engine that has it.
+fn every_option_of_an_engine(engines: &[&str]) {
+    let mut in_file: Vec<String> = engines
+        .iter()
+        .flat_map(|engine| options(&everything(), &format!("antivirus.{engine}")))
+        .map(|(key, _)| key)
+        .collect();
+    in_file.sort();
+    in_file.dedup();
+    let mut in_code = keys(&EngineSettings::default());
+    in_code.extend(EngineSettings::OPTIONAL.map(str::to_owned));
+    in_code.sort();
+    assert_eq!(in_file, in_code, "options of [antivirus.NAME]: left the file, right the code");
 }
 
 #[test]

@@ -27,6 +27,29 @@ async fn without_clamd_mail_waits_at_its_sender() {
     assert_eq!(copies(&gate, &letter), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_clamd_holds_nobody_up() {
+    let settings = "[antivirus.clamd]\nscan_timeout = '1s'\nsend_timeout = '1s'\nfailures = 2\npause = '1h'";
+    let mut gate = gate(&Options::for_tests().with(settings));
+    gate.clamd.freeze();
+    for round in 0..4 {
+        let letter = TO_ALICE.plain("patience", "text\r\n");
+        let started = std::time::Instant::now();
+        let outcome = deliver(&gate, &letter).await;
+        assert!(outcome.reply.starts_with("450 4."), "{round}: {outcome}");
+        // Far below Postfix' own limit of 100 s; once set aside, it is not even asked.
+        assert!(started.elapsed() < Duration::from_secs(30), "{round}: {:?}", started.elapsed());
+        assert_eq!(copies(&gate, &letter), 0);
+    }
+    gate.clamd.thaw();
+    // A new configuration begins anew.
+    gate.contentd.reload().unwrap();
+    let letter = TO_ALICE.plain("patience", "text\r\n");
+    let outcome = deliver(&gate, &letter).await;
+    assert!(outcome.accepted(), "{outcome}");
+    assert_eq!(copies(&gate, &letter), 1);
+}
+
 /// The beginning of a message on its way; the rest is in [`FINISH`].
 async fn begin(dialog: &mut Dialog) -> Letter {
     let id = fresh_id();

@@ -3,6 +3,7 @@
 
 use crate::{Inspector, letter_of};
 use contentd::findings::Outcome;
+use std::io::Write;
 use std::time::Duration;
 use tests::fake_clamd::{FakeClamd, Manner};
 use tokio::time::Instant;
@@ -21,15 +22,18 @@ async fn outcome(manner: Manner, size: usize) -> Outcome {
 #[tokio::test]
 async fn every_failure_is_a_failure() {
     for (manner, size, reason) in [
-        (Manner::CloseAfter(0), 1000, "connection to clamd lost while"),
-        (Manner::CloseAfter(100_000), LARGE, "connection to clamd lost while"),
-        (Manner::Silent, 1000, "clamd did not answer in time while waiting for the answer"),
-        (Manner::Deaf, LARGE, "clamd did not answer in time while sending"),
-        (Manner::Deaf, 1000, "clamd did not answer in time while waiting for the answer"),
-        (Manner::Garbage, 1000, "clamd sent something that is no answer: ??gibberish"),
-        (Manner::WrongNumber, 1000, "clamd sent something that is no answer: 7: stream: OK"),
-        (Manner::Endless, 1000, "clamd sent something that is no answer: xxx"),
-        (Manner::Slow(Duration::from_secs(30)), 1000, "clamd did not answer in time while waiting for the answer"),
+        (Manner::CloseAfter(0), 1000, "connection lost while"),
+        (Manner::CloseAfter(100_000), LARGE, "connection lost while"),
+        (Manner::Silent, 1000, "no answer in time while waiting for the answer"),
+        (Manner::Deaf, LARGE, "no answer in time while sending"),
+        (Manner::Deaf, 1000, "no answer in time while waiting for the answer"),
+        (Manner::Garbage, 1000, "it sent something that is no answer: ??gibberish"),
+        (Manner::WrongNumber, 1000, "it sent something that is no answer: an answer to command 7"),
+        (Manner::HalfAnswer, 1000, "no answer in time while waiting for the answer"),
+        (Manner::CutAnswer, 1000, "it sent something that is no answer: 1: str"),
+        (Manner::Error, 1000, "it says: stream: Can't allocate memory"),
+        (Manner::Endless, 1000, "it sent something that is no answer: xxx"),
+        (Manner::Slow(Duration::from_secs(30)), 1000, "no answer in time while waiting for the answer"),
     ] {
         match outcome(manner, size).await {
             Outcome::Failed(why) => assert!(why.starts_with(reason), "{manner:?} {size}: {why}"),
@@ -47,10 +51,53 @@ async fn an_early_answer_is_read_although_the_pipe_is_broken() {
 }
 
 #[tokio::test]
+async fn an_answer_may_come_letter_by_letter() {
+    assert_eq!(outcome(Manner::Dribble, 1000).await, Outcome::Clean);
+}
+
+/// Eight samples are under way at once, each answered 20 ms late; and what is found last is found.
+#[tokio::test]
+async fn the_parts_of_a_message_do_not_wait_for_each_other() {
+    let fake = FakeClamd::start(Manner::Slow(Duration::from_millis(20))).await;
+    let inspector = Inspector::with_clamd(fake.address(), "");
+    let members = |last: &[u8]| {
+        let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for number in 0..40 {
+            archive.start_file(format!("{number}.txt"), zip::write::SimpleFileOptions::default()).unwrap();
+            archive.write_all(if number == 39 { last } else { b"nothing" }).unwrap();
+        }
+        crate::US.attached("x", "a.zip", archive.finish().unwrap().into_inner()).bytes
+    };
+    assert_eq!(inspector.outcome(&members(b"nothing")).await, Outcome::Clean);
+    assert_eq!(fake.connections(), 1);
+    let before = fake.streams();
+    assert_eq!(before, 42, "the message, the archive, its members");
+    assert_eq!(inspector.outcome(&members(b"EICAR")).await, Outcome::Infected(vec!["Fake.Eicar".into()]));
+}
+
+/// The fake's signatures are of 1970.
+#[tokio::test]
+async fn old_signatures_are_noted() {
+    let fake = FakeClamd::start(Manner::Proper).await;
+    for (age, noted) in [("7d", true), ("0s", false), ("36500d", false)] {
+        let lines =
+            format!("[antivirus]\nmax_signature_age = \"{age}\"\n[antivirus.clamd]\naddress = \"{}\"", fake.address());
+        let inspector = Inspector::new(&lines);
+        let (findings, verdict) = inspector.inspect(&letter_of(1000)).await;
+        assert_eq!(verdict.category.word(), "clean");
+        assert_eq!(findings.scans[0].version.as_deref(), Some("ClamAV 0.0.0/0"));
+        assert!(findings.scans[0].signatures_age.is_some_and(|age| age > Duration::from_secs(50 * 365 * 86_400)));
+        let old: Vec<_> = findings.found.iter().filter(|finding| finding.kind.word() == "old-signatures").collect();
+        assert_eq!(old.len(), usize::from(noted), "{age}: {old:?}");
+        assert!(inspector.pipeline.ready().await.unwrap().contains("ClamAV 0.0.0/0, signatures "));
+    }
+}
+
+#[tokio::test]
 async fn nothing_listening_is_a_failure() {
     let inspector = Inspector::with_clamd("127.0.0.1:1", LIMITS);
     match inspector.outcome(b"Subject: x\r\n\r\n").await {
-        Outcome::Failed(why) => assert!(why.starts_with("cannot connect to clamd at 127.0.0.1:1"), "{why}"),
+        Outcome::Failed(why) => assert!(why.starts_with("cannot connect to 127.0.0.1:1"), "{why}"),
         other => panic!("{other:?}"),
     }
 }

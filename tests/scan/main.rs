@@ -6,6 +6,7 @@
 mod archives;
 mod bombs;
 mod command;
+mod engines;
 mod fake_clamd;
 mod real_clamd;
 

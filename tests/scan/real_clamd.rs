@@ -5,12 +5,14 @@ use crate::{Inspector, LATER, US, base64, letter_of};
 use contentd::findings::Outcome;
 use contentd::message::edit::HeaderSettings;
 use contentd::message::own;
+use std::io::{Cursor, Write};
 use std::sync::Arc;
 use std::time::Duration;
 use tests::clamd::{Clamd, Setup};
 use tests::letters::{eicar, zipped};
 use tests::ports::free_port;
 use tokio::time::Instant;
+use zip::write::SimpleFileOptions;
 
 const VIRUS: &str = "virus reject virus";
 const CLEAN: &str = "clean pass clean";
@@ -32,10 +34,11 @@ async fn viruses_are_found_over_both_sockets() {
         assert_eq!(inspector.verdict(&clean_letter()).await, CLEAN, "{address}");
         let (findings, verdict) = inspector.inspect(&infected_letter()).await;
         assert_eq!(findings.viruses(), ["Eicar-Test-Signature.UNOFFICIAL"]);
+        assert!(findings.scans[0].version.as_deref().is_some_and(|version| version.starts_with("ClamAV 1.")));
         let reply = verdict.reply.expect("a refusal has a reply");
         let expected = format!("554 5.7.0 Reject, id={} - INFECTED: Eicar-Test-Signature.UNOFFICIAL", findings.id);
         assert_eq!(reply.first_line(), expected);
-        assert!(inspector.pipeline.ready().await.unwrap().starts_with("ClamAV 1."));
+        assert!(inspector.pipeline.ready().await.unwrap().starts_with("clamd: ClamAV 1."));
     }
 }
 
@@ -143,6 +146,110 @@ async fn over_clamds_own_limits_is_unchecked_and_not_a_virus() {
     assert_eq!((verdict.category.word(), findings.viruses().len()), ("unchecked", 0));
     let fields = own::fields(&findings, "mx.test", &HeaderSettings::default());
     assert_eq!(fields[0].name(), "X-Octroi-Status");
+}
+
+/// clamd passes over what is larger than its MaxFileSize, and says OK.
+#[tokio::test]
+async fn what_clamd_would_pass_over_is_unchecked() {
+    let clamd = Clamd::start_with(&Setup {
+        configuration: "MaxFileSize 25M\nMaxScanSize 100M",
+        quiet: true,
+        ..Setup::default()
+    });
+    let known = format!("clamd_conf = \"{}\"", clamd.configuration().display());
+    let mut large: Vec<u8> = (0..40_000_000u32).map(|number| (number % 251) as u8).collect();
+    large[20_000_000..20_000_068].copy_from_slice(&eicar());
+    let message = US.attached("large", "large.bin", large).bytes;
+    let packed =
+        US.attached("packed", "packed.zip", zipped("large.bin", &[eicar(), vec![0; 30_000_000]].concat())).bytes;
+    for lines in [known.as_str(), ""] {
+        let inspector = Inspector::with_clamd(&clamd.address(), lines);
+        let (findings, verdict) = inspector.inspect(&message).await;
+        let word = verdict.category.word();
+        assert!(word == "unchecked" || word == "virus", "{lines}: {word}, {:?}", findings.scans);
+        assert_ne!(inspector.verdict(&packed).await, CLEAN, "{lines}");
+        assert_eq!(inspector.verdict(&clean_letter()).await, CLEAN);
+    }
+    let inspector = Inspector::with_clamd(&clamd.address(), &known);
+    let (findings, _) = inspector.inspect(&message).await;
+    assert_eq!(findings.scans[0].outcome, Outcome::Incomplete("larger than clamd's MaxFileSize 25MiB".into()));
+    let told = own::fields(&findings, "mx.test", &HeaderSettings::default());
+    assert!(
+        told[1].value().starts_with("partly; clamd=partly (larger than clamd's MaxFileSize 25MiB, ClamAV 1."),
+        "{told:?}"
+    );
+    let gaps = contentd::scan::clamd_conf::check(
+        &inspector.settings.antivirus,
+        &inspector.settings.unpack.limits(),
+        inspector.settings.contentd.max_size,
+    );
+    assert!(
+        gaps.iter().any(|gap| gap.contains("MaxFileSize")) && gaps.iter().any(|gap| gap.contains("AlertExceedsMax")),
+        "{gaps:?}"
+    );
+}
+
+/// Deep below others, and beside more files than anybody counts.
+#[tokio::test]
+async fn deep_and_wide_archives_are_never_clean() {
+    let clamd = Clamd::start_with(&Setup { quiet: true, ..Setup::default() });
+    let inspector = Inspector::with_clamd(&clamd.address(), "");
+    let mut deep = zipped("eicar.txt", &eicar());
+    for _ in 0..30 {
+        deep = zipped("x.zip", &deep);
+    }
+    let mut wide = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for number in 0..20_000 {
+        wide.start_file(format!("{number}.txt"), SimpleFileOptions::default()).unwrap();
+        wide.write_all(b"x").unwrap();
+    }
+    wide.start_file("eicar.txt", SimpleFileOptions::default()).unwrap();
+    wide.write_all(&eicar()).unwrap();
+    for archive in [deep, wide.finish().unwrap().into_inner()] {
+        let verdict = inspector.verdict(&US.attached("x", "x.zip", archive).bytes).await;
+        assert!(verdict == VIRUS || verdict.starts_with("unchecked "), "{verdict}");
+    }
+}
+
+/// Over a UNIX socket by descriptor, over TCP and where told so as a stream; what is given decoded is not given encoded as well.
+#[tokio::test]
+async fn data_goes_the_cheap_way() {
+    let port = Some(free_port());
+    let clamd = Clamd::start_with(&Setup { configuration: "LogClean yes", tcp_port: port, ..Setup::default() });
+    let text = "transfer = \"stream\"";
+    for (address, lines, expected) in [
+        (clamd.address(), "", "/memfd:octroi-part"),
+        (clamd.address(), text, "instream(local"),
+        (clamd.tcp_address(), "", "instream(127.0.0.1"),
+    ] {
+        let before = clamd.log().len();
+        let inspector = Inspector::with_clamd(&address, lines);
+        assert_eq!(inspector.verdict(&clean_letter()).await, CLEAN);
+        let log = clamd.log().split_off(before);
+        let scans: Vec<_> = log.lines().filter(|line| line.ends_with(": OK")).collect();
+        assert!(!scans.is_empty() && scans.iter().all(|line| line.contains(expected)), "{expected}: {log}");
+        assert_eq!(inspector.verdict(&infected_letter()).await, VIRUS, "{expected}");
+    }
+}
+
+/// A signature that fits the encoded text of an attachment: it fits the message as it came, not the decoded parts.
+#[tokio::test]
+async fn the_message_is_given_whole_where_it_can_be_read_in_several_ways() {
+    let encoded = base64(&[b'Q'; 6000]);
+    let hexadecimal: String = encoded.as_bytes()[..60].iter().map(|byte| format!("{byte:02x}")).collect();
+    let signature = format!("Encoded-Text:0:*:{hexadecimal}\n");
+    let clamd = Clamd::start_with(&Setup { more_signatures: &[("encoded.ndb", &signature)], ..Setup::default() });
+    let inspector = Inspector::with_clamd(&clamd.address(), "[banned]\ntypes = []");
+    let message = |more: &str| {
+        format!(
+            "From: a@sender.test\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\nMIME-Version: 1.0\r\n\
+             Content-Type: multipart/mixed; boundary=A{more}\r\n\r\n--A\r\nContent-Type: application/octet-stream\r\n\
+             Content-Transfer-Encoding: base64\r\n\r\n{}{encoded}\r\n--A--\r\n",
+            base64(&[0, 1, 2, 255, 254, 253].repeat(19)) + "\r\n",
+        )
+    };
+    assert_eq!(inspector.verdict(message("").as_bytes()).await, CLEAN);
+    assert!(inspector.verdict(message("; boundary=B").as_bytes()).await.starts_with("virus "));
 }
 
 #[tokio::test]

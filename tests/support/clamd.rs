@@ -28,6 +28,8 @@ pub struct Setup<'a> {
     pub configuration: &'a str,
     /// A port of 127.0.0.1 to listen on as well.
     pub tcp_port: Option<u16>,
+    /// It says nothing about what exceeds its limits, as is clamd's default.
+    pub quiet: bool,
 }
 
 /// A running clamd; stopped and removed when dropped.
@@ -118,10 +120,11 @@ impl Clamd {
         };
         let text = format!(
             "LocalSocket {}\nLocalSocketMode 666\nDatabaseDirectory {}\nTemporaryDirectory {}\nForeground yes\n\
-             MaxThreads 10\nExitOnOOM yes\nAlertExceedsMax yes\n{tcp}{}\n",
+             MaxThreads 10\nExitOnOOM yes\nAlertExceedsMax {}\n{tcp}{}\n",
             self.socket().display(),
             database.display(),
             self.directory.path().display(),
+            if setup.quiet { "no" } else { "yes" },
             setup.configuration,
         );
         write(&self.configuration(), text.as_bytes())
@@ -166,7 +169,13 @@ impl Clamd {
         self.directory.path().join("clamd.ctl")
     }
 
-    fn configuration(&self) -> PathBuf {
+    /// What it has written to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("clamd.log")).unwrap_or_default()
+    }
+
+    /// Its configuration file.
+    pub fn configuration(&self) -> PathBuf {
         self.directory.path().join("clamd.conf")
     }
 }

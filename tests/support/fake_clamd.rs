@@ -34,6 +34,14 @@ pub enum Manner {
     Endless,
     /// Answers the first stream of each connection and closes.
     OneEach,
+    /// Sends half of its answer and nothing more.
+    HalfAnswer,
+    /// Sends half of its answer and closes.
+    CutAnswer,
+    /// Sends its answer letter by letter.
+    Dribble,
+    /// Says that it has an error of its own.
+    Error,
 }
 
 /// A running fake; it ends when dropped.
@@ -111,7 +119,13 @@ impl Session {
                 b"zIDSESSION" => self.number = Some(0),
                 b"zEND" => return Ok(()),
                 b"zPING" => return self.say("PONG").await,
-                b"zVERSION" => return self.say("ClamAV 0.0.0/0/Thu Jan  1 00:00:00 1970").await,
+                b"zVERSION" => {
+                    let version = "ClamAV 0.0.0/0/Thu Jan  1 00:00:00 1970";
+                    let Some(number) = self.number.as_mut() else { return self.say(version).await };
+                    *number += 1;
+                    let answer = format!("{number}: {version}");
+                    self.say(&answer).await?;
+                }
                 b"zINSTREAM" => {
                     self.streams.fetch_add(1, Ordering::SeqCst);
                     self.number = self.number.map(|number| number + 1);
@@ -165,6 +179,15 @@ impl Session {
             Manner::Slow(delay) => tokio::time::sleep(delay).await,
             Manner::Garbage => return self.say("\u{1}\u{2}gibberish").await.map(|()| false),
             Manner::WrongNumber => return self.say("7: stream: OK").await.map(|()| false),
+            Manner::Error => {
+                let number = self.number.map(|number| format!("{number}: ")).unwrap_or_default();
+                return self.say(&format!("{number}stream: Can't allocate memory ERROR")).await.map(|()| true);
+            }
+            Manner::HalfAnswer | Manner::CutAnswer => {
+                self.stream.write_all(b"1: str").await?;
+                self.stream.flush().await?;
+                return if self.manner == Manner::CutAnswer { Ok(false) } else { std::future::pending().await };
+            }
             Manner::Endless => loop {
                 self.stream.write_all(&[b'x'; 4096]).await?;
             },
@@ -178,8 +201,14 @@ impl Session {
     }
 
     async fn say(&mut self, text: &str) -> io::Result<()> {
-        self.stream.write_all(text.as_bytes()).await?;
-        self.stream.write_all(b"\0").await?;
-        self.stream.flush().await
+        let answer = [text.as_bytes(), b"\0"].concat();
+        // Letter by letter, each in a packet of its own.
+        let size = if self.manner == Manner::Dribble { 1 } else { answer.len() };
+        for piece in answer.chunks(size) {
+            self.stream.write_all(piece).await?;
+            self.stream.flush().await?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 }

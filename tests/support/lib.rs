@@ -7,6 +7,9 @@
 pub mod clamd;
 pub mod daemon;
 pub mod fake_clamd;
+pub mod fake_icap;
+pub mod fake_line;
+pub mod fake_sssp;
 pub mod filter;
 pub mod greylister;
 pub mod letters;

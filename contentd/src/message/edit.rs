@@ -81,6 +81,9 @@ pub enum OwnField {
     /// On all other messages: what was not scanned, and why.
     #[serde(rename = "X-Octroi-Status")]
     Status,
+    /// On every message: what each virus scanner has seen of it.
+    #[serde(rename = "X-Octroi-Scanned")]
+    Scanned,
     /// The id by which the log and `octroi why` know the message.
     #[serde(rename = "X-Octroi-ID")]
     Id,
@@ -92,6 +95,7 @@ impl OwnField {
         match self {
             OwnField::VirusScanned => "X-Virus-Scanned",
             OwnField::Status => "X-Octroi-Status",
+            OwnField::Scanned => "X-Octroi-Scanned",
             OwnField::Id => "X-Octroi-ID",
         }
     }
@@ -112,7 +116,7 @@ impl Default for HeaderSettings {
         let remove = ["X-Octroi-*", "X-Virus-Scanned", "X-Spam-*", "X-Quarantine-ID"];
         HeaderSettings {
             remove: remove.map(str::to_owned).to_vec(),
-            add: vec![OwnField::VirusScanned, OwnField::Status, OwnField::Id],
+            add: vec![OwnField::VirusScanned, OwnField::Status, OwnField::Scanned, OwnField::Id],
         }
     }
 }

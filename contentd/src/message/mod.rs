@@ -29,6 +29,8 @@ pub struct Limits {
     pub parameters: usize,
     /// Decoded bytes of all readings of all parts, as a multiple of the size of the message.
     pub expansion: u64,
+    /// Whether text parts are kept, too, for a scanner that reads no mail.
+    pub texts: bool,
 }
 
 impl Limits {
@@ -40,6 +42,14 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { depth: 50, parts: 1500, header_bytes: 1 << 20, header_fields: 5000, parameters: 200, expansion: 4 }
+        Limits {
+            depth: 50,
+            parts: 1500,
+            header_bytes: 1 << 20,
+            header_fields: 5000,
+            parameters: 200,
+            expansion: 4,
+            texts: false,
+        }
     }
 }

@@ -27,6 +27,10 @@ pub struct View {
     pub findings: Vec<Finding>,
     /// Decoded leaves that a scanner should see by themselves, or that may hold others.
     pub kept: Vec<Kept>,
+    /// Texts that a scanner which reads mail finds in the message by itself; only where they are asked for.
+    pub texts: Vec<Bytes>,
+    /// Where in the message those of them lie that can be read in one way only: bodies in base64 of parts that are kept.
+    pub encoded: Vec<Range<usize>>,
 }
 
 /// The decoded bytes of one leaf.
@@ -140,7 +144,17 @@ impl<'m> Walk<'m, '_> {
         if let Some(kind) = message_type(&item, &entity) {
             return self.nested(&item, &entity, body, kind);
         }
-        self.leaf(&item, &entity, &data[body]);
+        self.leaf(&item, &entity, &data[body.clone()]);
+        self.plainly_encoded(&item, &entity, body);
+    }
+
+    /// Notes a body that is base64 and nothing else, and whose decoded bytes are kept.
+    fn plainly_encoded(&mut self, item: &Item<'m>, entity: &Entity, body: Range<usize>) {
+        let kept = self.view.kept.last().is_some_and(|kept| kept.path == item.leaf_path());
+        let in_message = matches!(*item.data, Cow::Borrowed(_));
+        if kept && in_message && !self.ambiguous && entity.encodings == [Encoding::Base64] {
+            self.view.encoded.push(body);
+        }
     }
 
     fn report(&mut self, item: &Item<'m>, bytes: &[u8], section: &Section, entity: &Entity) {
@@ -308,6 +322,8 @@ impl<'m> Walk<'m, '_> {
         let known = detected_type.starts_with("text/") && !format::may_hold(&bytes);
         if !bytes.is_empty() && (odd || inside_decoded || self.ambiguous || !known) {
             self.view.kept.push(Kept { path, bytes: bytes.into_owned().into() });
+        } else if !bytes.is_empty() && self.limits.texts {
+            self.view.texts.push(bytes.into_owned().into());
         }
     }
 

@@ -82,7 +82,7 @@ struct Work<'b> {
 /// Opens all that a walk over a message has kept. The view comes back with the members behind the parts that hold them;
 /// `give` gets the bytes of everything that a scanner should see by itself.
 pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn FnMut(Kept)) -> View {
-    let View { parts, findings, kept } = view;
+    let View { parts, findings, kept, .. } = view;
     let mut work = Work { budget, limits, give, list: Vec::new(), held: 0, parts: Vec::new(), findings: Vec::new() };
     let names: Vec<&str> = kept.iter().map(|kept| name_of(&parts, &kept.path)).collect();
     let sets = volumes::sets(&names, &kept);
@@ -108,7 +108,7 @@ pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn F
     work.list.reverse();
     work.run();
     let Work { parts: members, findings: found, .. } = work;
-    View { parts: merge(parts, members), findings: [findings, found].concat(), kept: Vec::new() }
+    View { parts: merge(parts, members), findings: [findings, found].concat(), ..View::default() }
 }
 
 /// The likeliest name of a part; empty for none.
@@ -240,7 +240,10 @@ impl Work<'_> {
     /// A message as a file: walked like the message itself, against the same budget.
     fn mail(&mut self, holder: &Place, data: &Bytes) -> Result<(), Flaw> {
         self.budget.more_readings(self.limits.readings(data.len() as u64));
-        let View { parts, findings, kept } = parts::walk(data, self.limits, self.budget);
+        let View { parts, findings, kept, texts, .. } = parts::walk(data, self.limits, self.budget);
+        for bytes in texts {
+            (self.give)(Kept { path: holder.path.clone(), bytes });
+        }
         let places: Vec<String> = parts.iter().map(|part| part.path.clone()).collect();
         for (place, mut part) in parts.into_iter().enumerate() {
             part.path = join(&holder.path, &part.path);

@@ -22,7 +22,7 @@ fn opened(name: &str, bytes: Vec<u8>, limits: budget::Limits) -> View {
     };
     let mut budget = Budget::new(&limits, bytes.len() as u64, 1 << 20, Instant::now() + Duration::from_secs(20));
     let view =
-        View { parts: vec![part], findings: Vec::new(), kept: vec![Kept { path: "1".into(), bytes: bytes.into() }] };
+        View { parts: vec![part], kept: vec![Kept { path: "1".into(), bytes: bytes.into() }], ..View::default() };
     unpack(view, &Limits::default(), &mut budget, &mut |_| {})
 }
 
