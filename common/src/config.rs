@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 19] = [
+pub const SECTIONS: [&str; 21] = [
     "store",
     "log",
     "dns",
@@ -36,6 +36,8 @@ pub const SECTIONS: [&str; 19] = [
     "headers",
     "destiny",
     "unpack",
+    "mime",
+    "ambiguity",
 ];
 
 /// All top-level arrays of tables (`[[name]]`) that exist. The entries of all files count, one after the other.

@@ -16,7 +16,9 @@ use common::units::{Period, Size};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::ambiguity::AmbiguitySettings;
 use crate::message::edit::HeaderSettings;
+use crate::message::settings::MimeSettings;
 use crate::reinject::Target;
 use crate::scan::AntivirusSettings;
 use crate::scan::banned::BannedSettings;
@@ -47,6 +49,10 @@ pub struct Settings {
     pub handover: HandoverSettings,
     /// `[unpack]`
     pub unpack: UnpackSettings,
+    /// `[mime]`
+    pub mime: MimeSettings,
+    /// `[ambiguity]`
+    pub ambiguity: AmbiguitySettings,
 }
 
 impl Settings {
@@ -62,6 +68,8 @@ impl Settings {
             destiny: source.section("destiny", &mut mistakes),
             handover: HandoverSettings::read(source, &mut mistakes),
             unpack: source.section("unpack", &mut mistakes),
+            mime: source.section("mime", &mut mistakes),
+            ambiguity: source.section("ambiguity", &mut mistakes),
         };
         // A section with a mistake was replaced by its defaults; looking at combinations then would only confuse.
         if mistakes.is_empty() {
@@ -81,6 +89,7 @@ impl Settings {
                 .keys()
                 .map(|name| (name.clone(), self.antivirus.on_failure(name)))
                 .collect(),
+            ambiguity: self.ambiguity.clone(),
             max_size: self.contentd.max_size.0,
         }
     }
@@ -99,6 +108,7 @@ impl Settings {
             ("banned", owned(self.banned.mistakes())),
             ("headers", owned(self.headers.mistakes())),
             ("unpack", owned(self.unpack.mistakes())),
+            ("mime", owned(self.mime.mistakes())),
         ];
         for (section, wrong) in sections {
             for (key, message) in wrong {
@@ -333,6 +343,8 @@ mod tests {
             ("colour = 1", "octroi.toml:2: contentd.colour: "),
             ("max_size = \"1MB\"\n[log]\nlevel = \"loud\"", "octroi.toml:4: log.level: "),
             ("[banned]\nnames = [\"(\"]", "octroi.toml:3: banned.names: "),
+            ("[mime]\nmax_parts = 0", "octroi.toml:3: mime.max_parts: "),
+            ("[ambiguity]\nnames_differ = \"maybe\"", "octroi.toml:3: ambiguity.names_differ: \"maybe\" is not"),
         ] {
             let mistakes = read(&format!("[contentd]\n{lines}\n")).unwrap_err();
             assert!(mistakes.starts_with(told), "{lines}: {mistakes}");

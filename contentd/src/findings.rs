@@ -268,6 +268,24 @@ kinds! {
     HeaderMissing = "header-missing" => Some(Category::BadHeader);
     /// A field twice that may stand once (RFC 5322 section 3.6).
     HeaderDuplicate = "header-duplicate" => Some(Category::BadHeader);
+    /// The ways to read the message show different files.
+    ReadingsDiffer = "readings-differ" => None;
+    /// Lines that begin as a delimiter and go on divide a multipart in another way.
+    LongerDelimiter = "longer-delimiter" => None;
+    /// Delimiters between lone CRs.
+    LoneCrDelimiter = "lone-cr-delimiter" => None;
+    /// Parts between lines that look like delimiters, whose boundary no field names.
+    GuessedBoundary = "guessed-boundary" => None;
+    /// A file or an encoded text before the first part of a multipart.
+    DataInPreamble = "data-in-preamble" => None;
+    /// A file or an encoded text behind the last part of a multipart.
+    DataInEpilogue = "data-in-epilogue" => None;
+    /// Base64 that no field declares, in a part that is said to be a file.
+    UndeclaredEncoding = "undeclared-encoding" => None;
+    /// Spellings of one file name that end in different extensions.
+    NamesDiffer = "names-differ" => None;
+    /// A parameter of a MIME field that breaks the rules in a way that programs read differently.
+    OddParameter = "odd-parameter" => None;
     /// Blanks before the colon of a field.
     BlankBeforeColon = "blank-before-colon" => None;
     /// A header section that ends without an empty line.

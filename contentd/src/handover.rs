@@ -218,7 +218,8 @@ mod tests {
     }
 
     fn found(message: &str) -> Option<String> {
-        let view = parts::walk(message.replace('\n', "\r\n").as_bytes(), &Limits::default(), &mut Budget::ample());
+        let message = message.replace('\n', "\r\n").into();
+        let view = parts::walk(&message, &Limits::default(), &mut Budget::ample());
         let mut findings = Findings { parts: view.parts, ..Findings::default() };
         view.findings.into_iter().for_each(|finding| findings.add(finding));
         attachment(&findings)

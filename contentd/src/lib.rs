@@ -5,6 +5,7 @@
 //! `message::edit` > `reinject` (port 10025) > the next hop's reply back. `transaction` is that path; `daemon`
 //! holds what sessions share; `run` starts it all.
 
+pub mod ambiguity;
 pub mod budget;
 pub mod category;
 pub mod config;

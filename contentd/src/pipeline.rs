@@ -57,7 +57,7 @@ impl Pipeline {
         let engines = Engines::new(&settings.antivirus, &settings.contentd.place().dir);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Pipeline {
-            limits: Limits { texts: engines.want_texts(), ..Limits::default() },
+            limits: Limits { texts: engines.want_texts(), ..settings.mime.limits() },
             budget: settings.unpack.limits(),
             banned,
             engines,

@@ -4,9 +4,10 @@
 //! The same pipeline and verdict as in the daemon. It listens nowhere and writes nothing but its report; scanners
 //! are asked when they are configured.
 
+use crate::ambiguity::Points;
 use crate::config::Settings;
 use crate::envelope::{Client, Envelope, MessageId, Path as MailPath};
-use crate::findings::{Findings, Outcome, Part, Symbol};
+use crate::findings::{FindingKind, Findings, Outcome, Part, Symbol};
 use crate::message::header;
 use crate::pipeline::Pipeline;
 use crate::smtp::xforward::Attribute;
@@ -82,6 +83,8 @@ struct Report {
     file: String,
     findings: Findings,
     verdict: Verdict,
+    /// Ambiguities with a score.
+    ambiguities: Vec<(FindingKind, Points)>,
     took: Duration,
 }
 
@@ -147,7 +150,8 @@ async fn inspect(run: Arc<Run>, path: PathBuf) -> io::Result<Report> {
     let message = Message::from_bytes(message);
     let findings = run.pipeline.inspect(&run.envelope, &message, started + run.deadline).await;
     let verdict = decide(&findings, &run.policy);
-    Ok(Report { file, findings, verdict, took: started.elapsed() })
+    let ambiguities = run.policy.ambiguity.scores(&findings);
+    Ok(Report { file, findings, verdict, ambiguities, took: started.elapsed() })
 }
 
 /// The message in a file, without a mailbox's `From ` line. Of one over the size limit only so much that this can be seen.
@@ -181,15 +185,17 @@ fn print(report: &Report, as_json: bool) -> io::Result<()> {
 
 /// The report as one JSON object; docs/scan.md describes the fields.
 fn to_json(report: &Report) -> Value {
-    let Report { file, findings, verdict, took } = report;
+    let Report { file, findings, verdict, ambiguities, took } = report;
     let parts: Vec<_> = findings.parts.iter().filter(|part| part.leaf).map(part_json).collect();
+    let symbol = |(kind, points): &(FindingKind, Points)| json!({"name": kind.word(), "score": points.value(), "description": "ambiguity"});
+    let symbols: Vec<_> = symbols_json(findings).into_iter().chain(ambiguities.iter().map(symbol)).collect();
     json!({
         "file": file,
         "verdict": verdict.category.word(),
         "action": verdict.destiny.word(),
         "score": null,
         "required": null,
-        "symbols": symbols_json(findings),
+        "symbols": symbols,
         "parts": parts,
         "findings": findings_json(findings),
         "viruses": findings.viruses(),
@@ -248,7 +254,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The report for people: a line for the verdict, one for each part and each finding.
 fn summary(report: &Report) -> String {
-    let Report { file, findings, verdict, took } = report;
+    let Report { file, findings, verdict, took, .. } = report;
     let mut text = format!("{file}: {}, {}", verdict.category.word(), verdict.destiny.word());
     if !verdict.detail.is_empty() {
         text += &format!(" ({})", verdict.detail);
@@ -357,7 +363,7 @@ mod tests {
         });
         let policy = Settings::default().policy();
         let verdict = decide(&findings, &policy);
-        let report = Report { file: "m".into(), findings, verdict, took: Duration::ZERO };
+        let report = Report { file: "m".into(), findings, verdict, ambiguities: Vec::new(), took: Duration::ZERO };
         let text = summary(&report);
         assert!(text.starts_with("m: banned, reject (extension exe: ?[2Ja.exe), 3 bytes"), "{text}");
         assert!(!text.contains('\x1b'));

@@ -4,6 +4,7 @@
 //! The order of the categories and the wording of the replies are those of amavis, which mail administrators
 //! search their logs for. A scanner that failed is never "clean" and never "virus".
 
+use crate::ambiguity::{AmbiguitySettings, Treatment};
 pub use crate::category::Category;
 use crate::findings::{Finding, FindingKind, Findings, Outcome, PARSER, Scan};
 use crate::smtp::reply::Reply;
@@ -48,6 +49,8 @@ pub enum Reason {
     OverLimits,
     /// Not all of it could be decoded, or only one of several readings.
     Undecodable,
+    /// Programs may read it in different ways.
+    Ambiguous,
     /// A scanner gave no answer.
     ScannerFailed,
     /// The deadline came first.
@@ -68,6 +71,7 @@ impl Reason {
             Reason::Encrypted => "encrypted",
             Reason::OverLimits => "over-limits",
             Reason::Undecodable => "undecodable",
+            Reason::Ambiguous => "ambiguous",
             Reason::ScannerFailed => "scanner-failed",
             Reason::Deadline => "deadline",
             Reason::BadHeader => "bad-header",
@@ -89,6 +93,9 @@ pub struct DestinySettings {
     /// Something is encrypted, so that it could not be looked at; when absent, that of `unchecked`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encrypted: Option<Destiny>,
+    /// It can be read in different ways, as `[ambiguity]` has it; when absent, that of `unchecked`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ambiguous: Option<Destiny>,
     /// A bad header section.
     pub bad_header: Destiny,
     /// Larger than `contentd.max_size`.
@@ -102,6 +109,7 @@ impl Default for DestinySettings {
             banned: Destiny::Reject,
             unchecked: Destiny::Pass,
             encrypted: None,
+            ambiguous: None,
             bad_header: Destiny::Pass,
             oversized: Destiny::Reject,
         }
@@ -129,6 +137,8 @@ pub struct Policy {
     pub on_failure: OnFailure,
     /// The same for scanners of which something else is configured, by name.
     pub on_failure_of: BTreeMap<String, OnFailure>,
+    /// What ambiguities lead to.
+    pub ambiguity: AmbiguitySettings,
     /// Largest message, in bytes.
     pub max_size: u64,
 }
@@ -146,6 +156,16 @@ impl Policy {
             Category::BadHeader => self.destiny.bad_header,
             Category::Oversized => self.destiny.oversized,
             Category::Spam | Category::Spammy | Category::Mta | Category::Clean => Destiny::Pass,
+        }
+    }
+
+    /// The category that a finding puts the message into. For ambiguities the configuration says it.
+    fn category(&self, kind: FindingKind) -> Option<Category> {
+        match self.ambiguity.of(kind) {
+            Some(Treatment::Score(_)) => None,
+            Some(Treatment::BadHeader) => Some(Category::BadHeader),
+            Some(Treatment::Unchecked | Treatment::Destiny(_)) => Some(Category::Unchecked),
+            None => kind.category(),
         }
     }
 }
@@ -200,7 +220,8 @@ fn grounds(findings: &Findings, policy: &Policy) -> Vec<Ground> {
     let mut add = |category, reason, detail: String| {
         grounds.push(Ground { category, destiny: policy.destiny(category), reason, detail });
     };
-    if let Some(finding) = first(findings, Category::BadHeader) {
+    let is_bad = |finding: &&Finding| policy.category(finding.kind) == Some(Category::BadHeader);
+    if let Some(finding) = findings.found.iter().find(is_bad) {
         add(Category::BadHeader, Reason::BadHeader, finding.kind.word().to_owned());
     }
     if findings.size > policy.max_size {
@@ -243,18 +264,24 @@ fn unchecked(findings: &Findings, policy: &Policy) -> Vec<Ground> {
             Outcome::Clean | Outcome::Infected(_) => {}
         }
     }
-    // Each reason once, because each may have a destiny of its own.
+    // Each reason once with each destiny that it has.
+    let ambiguous = policy.destiny.ambiguous.unwrap_or(by_policy);
     let mut told = Vec::new();
-    for finding in findings.found.iter().filter(|finding| finding.kind.category() == Some(Category::Unchecked)) {
-        let (destiny, reason) = match finding.kind {
-            FindingKind::Encrypted => (encrypted, Reason::Encrypted),
-            FindingKind::OverLimits => (by_policy, Reason::OverLimits),
-            _ => (by_policy, Reason::Undecodable),
+    for finding in findings.found.iter().filter(|finding| policy.category(finding.kind) == Some(Category::Unchecked)) {
+        let (destiny, reason) = match (finding.kind, policy.ambiguity.of(finding.kind)) {
+            (_, Some(Treatment::Destiny(destiny))) => (destiny, Reason::Ambiguous),
+            (_, Some(_)) => (ambiguous, Reason::Ambiguous),
+            (FindingKind::Encrypted, None) => (encrypted, Reason::Encrypted),
+            (FindingKind::OverLimits, None) => (by_policy, Reason::OverLimits),
+            (_, None) => (by_policy, Reason::Undecodable),
         };
-        if !told.contains(&reason) {
-            told.push(reason);
+        if !told.contains(&(reason, destiny)) {
+            told.push((reason, destiny));
             add(destiny, reason, finding.to_string());
         }
+    }
+    if let Some(score) = policy.ambiguity.over_limit(findings) {
+        add(ambiguous, Reason::Ambiguous, format!("ambiguity score {score}"));
     }
     grounds
 }
@@ -272,10 +299,6 @@ fn failed(scan: &Scan, findings: &Findings, policy: &Policy) -> Option<Destiny> 
     }
 }
 
-fn first(findings: &Findings, category: Category) -> Option<&Finding> {
-    findings.found.iter().find(|finding| finding.kind.category() == Some(category))
-}
-
 /// The reply in amavis' words, with the id by which the message is found in the log.
 fn reply(findings: &Findings, destiny: Destiny, reason: Reason, detail: &str) -> Option<Reply> {
     let id = &findings.id;
@@ -286,6 +309,7 @@ fn reply(findings: &Findings, destiny: Destiny, reason: Reason, detail: &str) ->
         Reason::Encrypted => " - UNCHECKED: encrypted".to_owned(),
         Reason::OverLimits => " - UNCHECKED: over limits".to_owned(),
         Reason::Undecodable => " - UNCHECKED: undecodable content".to_owned(),
+        Reason::Ambiguous => " - UNCHECKED: ambiguous content".to_owned(),
         // What ails our scanners is for our log, not for the sender.
         Reason::ScannerFailed => " - content scanner not available".to_owned(),
         Reason::Deadline => " - content could not be checked in time".to_owned(),
@@ -313,8 +337,13 @@ mod tests {
     use crate::findings::Banned;
 
     fn policy() -> Policy {
-        let (destiny, on_failure_of) = (DestinySettings::default(), BTreeMap::new());
-        Policy { destiny, on_failure: OnFailure::Tempfail, on_failure_of, max_size: 1000 }
+        Policy {
+            destiny: DestinySettings::default(),
+            on_failure: OnFailure::Tempfail,
+            on_failure_of: BTreeMap::new(),
+            ambiguity: AmbiguitySettings::default(),
+            max_size: 1000,
+        }
     }
 
     fn scanned(outcome: Outcome) -> Findings {
@@ -382,6 +411,26 @@ mod tests {
         let refused = "unchecked reject encrypted | 554 5.7.0 Reject, id=ID - UNCHECKED: encrypted";
         assert_eq!(line(&findings, &policy), refused);
         assert_eq!(line(&scanned(Outcome::Encrypted("Zip".into())), &policy), refused);
+    }
+
+    #[test]
+    fn ambiguities_count_as_configured() {
+        let mut policy = policy();
+        assert_eq!(line(&with(FindingKind::ReadingsDiffer), &policy), "unchecked pass ambiguous | ");
+        let mut odd = with(FindingKind::NamesDiffer);
+        assert_eq!(line(&odd, &policy), "clean pass clean | ");
+        policy.destiny.ambiguous = Some(Destiny::Reject);
+        odd.found.extend(with(FindingKind::PartsAfterClose).found);
+        let refused = "unchecked reject ambiguous | 554 5.7.0 Reject, id=ID - UNCHECKED: ambiguous content";
+        assert_eq!(line(&odd, &policy), refused);
+        policy.ambiguity.names_differ = Treatment::Destiny(Destiny::Tempfail);
+        assert!(line(&odd, &policy).starts_with("unchecked tempfail ambiguous | 450 "), "{}", line(&odd, &policy));
+        policy.ambiguity.header_syntax = Treatment::Unchecked;
+        assert_eq!(line(&with(FindingKind::HeaderSyntax), &policy), refused);
+        policy.ambiguity.header_syntax = Treatment::Score(crate::ambiguity::Points(0));
+        assert_eq!(line(&with(FindingKind::HeaderSyntax), &policy), "clean pass clean | ");
+        policy.ambiguity.unclosed_multipart = Treatment::BadHeader;
+        assert_eq!(line(&with(FindingKind::Unclosed), &policy), "bad-header pass bad-header | ");
     }
 
     #[test]

@@ -116,8 +116,10 @@ fn every_option_is_shown_and_no_other() {
     every_option_of_an_engine(&engines);
     same_options("banned", &contentd.banned, &[]);
     same_options("headers", &contentd.headers, &[]);
-    same_options("destiny", &contentd.destiny, &["encrypted"]);
+    same_options("destiny", &contentd.destiny, &["ambiguous", "encrypted"]);
     same_options("unpack", &contentd.unpack, &[]);
+    same_options("mime", &contentd.mime, &[]);
+    same_options("ambiguity", &contentd.ambiguity, &[]);
 }
 
 /// Each option of an engine is shown in the section of an engine that has it.

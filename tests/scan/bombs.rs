@@ -155,8 +155,13 @@ struct Cost {
 
 /// Runs `contentd scan` on a message with this attachment, and watches it.
 fn scan(folder: &Path, name: &str, bomb: Vec<u8>) -> Cost {
+    scan_message(folder, name, &US.attached("x", name, bomb).bytes)
+}
+
+/// The same for a message as it is.
+fn scan_message(folder: &Path, name: &str, message: &[u8]) -> Cost {
     let file = folder.join(name);
-    std::fs::write(&file, US.attached("x", name, bomb).bytes).expect("room for it");
+    std::fs::write(&file, message).expect("room for it");
     // A pipe that nobody reads while it runs would stop it.
     let report = folder.join("report.json");
     let mut child = Command::new(binary("contentd").expect("make test builds it"))
@@ -223,6 +228,50 @@ fn bombs_end_within_their_limits_and_are_never_clean() {
         println!("{name}: {memory_kib} KiB, {cpu:?}, {} parts", report["parts"].as_array().map_or(0, Vec::len));
         assert_eq!(report["verdict"], "unchecked", "{name}: {findings:?}");
         assert!(findings.iter().any(|finding| finding["name"] == word), "{name}: {findings:?}");
+        assert!(memory_kib < MEMORY_KIB, "{name}: {memory_kib} KiB");
+        assert!(cpu < CPU, "{name}: {cpu:?}");
+    }
+}
+
+/// Messages made to exhaust whoever takes them apart.
+#[test]
+fn messages_that_are_bombs_end_within_their_limits_too() {
+    const HEAD: &str = "From: a@sender.test\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\n";
+    let mut nested = HEAD.to_owned();
+    for level in 0..3000 {
+        nested += &format!("Content-Type: multipart/mixed; boundary=B{level}\r\n\r\n--B{level}\r\n");
+    }
+    let parts = "--A\r\n\r\nx\r\n".repeat(200_000);
+    let messages = "Content-Type: message/rfc822\r\n\r\n".repeat(100_000);
+    let line = "x".repeat(1_000_000);
+    let text = "A hundred million bytes in lines of sixty-four characters each\r\n".repeat(1_562_500);
+    let dashes = "--A\r\n".repeat(4_000_000);
+    let boundaries: String = (0..200).map(|number| format!("; boundary=b{number}")).collect();
+    let several = format!("{HEAD}Content-Type: multipart/mixed{boundaries}\r\n\r\n");
+    let several = several + &(0..200_000).map(|number| format!("--b{}\r\n\r\n", number % 200)).collect::<String>();
+    let stray =
+        format!("{HEAD}{}Content-Type: multipart/mixed; boundary=A\r\n", "stray\r\n \r\nA: b\rC: d\r\n".repeat(40_000));
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, message, category) in [
+        ("nested multiparts", nested, "unchecked"),
+        ("parts", format!("{HEAD}Content-Type: multipart/mixed; boundary=A\r\n\r\n{parts}--A--\r\n"), "unchecked"),
+        ("nested messages", format!("{HEAD}{messages}end\r\n"), "unchecked"),
+        ("a long line", format!("{HEAD}Subject: {line}\r\n\r\nx\r\n"), "bad-header"),
+        ("a long parameter", format!("{HEAD}Content-Type: text/plain; name=\"{line}\"\r\n\r\nx\r\n"), "unchecked"),
+        ("100 MB of text", format!("{HEAD}\r\n{text}"), "unchecked"),
+        (
+            "100 MB of base64",
+            format!("{HEAD}Content-Transfer-Encoding: base64\r\n\r\n{}", "QUJD".repeat(24_999_000)),
+            "unchecked",
+        ),
+        ("delimiters", format!("{HEAD}Content-Type: multipart/mixed; boundary=B\r\n\r\n{dashes}"), "bad-header"),
+        ("several boundaries", several, "unchecked"),
+        ("stray lines", stray + "\r\nx", "unchecked"),
+    ] {
+        let Cost { report, memory_kib, cpu } = scan_message(folder.path(), name, message.as_bytes());
+        println!("{name}: {memory_kib} KiB, {cpu:?}, {} parts", report["parts"].as_array().map_or(0, Vec::len));
+        let verdict = report["verdict"].as_str().expect("a category");
+        assert!(verdict == category || verdict == "oversized", "{name}: {verdict} {:?}", report["findings"]);
         assert!(memory_kib < MEMORY_KIB, "{name}: {memory_kib} KiB");
         assert!(cpu < CPU, "{name}: {cpu:?}");
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! `contentd scan` as an administrator runs it: the program itself, its output and its exit status.
 
-use crate::{US, base64, letter_of};
+use crate::{US, letter_of};
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tests::clamd::Clamd;
 use tests::daemon::binary;
 use tests::letters::eicar;
+use tests::probes::base64;
 
 /// A folder with a configuration file, whose content is given, and room for messages.
 struct Place(TempDir);

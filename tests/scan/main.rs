@@ -8,6 +8,7 @@ mod bombs;
 mod command;
 mod engines;
 mod fake_clamd;
+mod probes;
 mod real_clamd;
 
 use common::config::Source;
@@ -77,21 +78,4 @@ fn letter_of(size: usize) -> Vec<u8> {
     let line = "The quick brown fox jumps over the lazy dog and writes a letter home.\r\n";
     let head = "From: a@sender.test\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\nSubject: long\r\n\r\n";
     [head, &line.repeat(size / line.len() + 1)].concat().into_bytes()
-}
-
-/// Base64 in lines of 76 characters.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for (number, chunk) in bytes.chunks(3).enumerate() {
-        if number > 0 && number % 19 == 0 {
-            out.push_str("\r\n");
-        }
-        let group = chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let index = (group >> (18 - 6 * place)) as usize & 63;
-            out.push(if place <= chunk.len() { ALPHABET[index] as char } else { '=' });
-        }
-    }
-    out
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! With a real clamd: what it finds, what its limits and its absence mean, over both kinds of socket.
 
-use crate::{Inspector, LATER, US, base64, letter_of};
+use crate::{Inspector, LATER, US, letter_of};
 use contentd::findings::Outcome;
 use contentd::message::edit::HeaderSettings;
 use contentd::message::own;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use tests::clamd::{Clamd, Setup};
 use tests::letters::{eicar, zipped};
 use tests::ports::free_port;
+use tests::probes::base64;
 use tokio::time::Instant;
 use zip::write::SimpleFileOptions;
 

@@ -20,6 +20,7 @@ pub mod nexthop;
 pub mod ports;
 pub mod postfix;
 pub mod postgres;
+pub mod probes;
 pub mod process;
 pub mod sandbox;
 pub mod sender;

@@ -70,8 +70,9 @@ pub fn base64(input: &[u8], padding: Padding) -> Decoded {
         match BASE64[usize::from(byte)] {
             BLANK => {}
             JUNK => decoded.junk += 1,
-            // A `=` where no group is open pads nothing: it is passed over.
+            // A `=` where no group is open pads nothing: it is passed over, as junk is.
             PAD => {
+                decoded.junk += usize::from(filled < 2 && !padded);
                 padded |= filled >= 2;
                 flush(&mut decoded.bytes, &mut group, &mut filled);
             }
@@ -144,6 +145,21 @@ fn flush(bytes: &mut Vec<u8>, group: &mut u32, filled: &mut u8) {
     (*group, *filled) = (0, 0);
 }
 
+/// Whether bytes look like base64 and nothing else: lines of its alphabet in whole groups. Only the start is looked at.
+pub fn looks_like_base64(bytes: &[u8]) -> bool {
+    const SHORTEST: usize = 16;
+    const SAMPLE: usize = 1024;
+    let bytes = bytes.trim_ascii();
+    let sample = &bytes[..bytes.len().min(SAMPLE)];
+    let first = sample.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let of_alphabet = |byte: &u8| BASE64[usize::from(*byte)] <= PAD || matches!(byte, b'\r' | b'\n');
+    let kinds = [u8::is_ascii_uppercase, u8::is_ascii_lowercase];
+    sample.len() >= SHORTEST
+        && first.len().is_multiple_of(4)
+        && sample.iter().all(of_alphabet)
+        && kinds.iter().all(|kind| sample.iter().any(kind))
+}
+
 /// Decodes quoted-printable. Blanks at a line's end go (RFC 2045 section 6.7 rule 3); a `=` that encodes nothing stays.
 pub fn quoted_printable(input: &[u8]) -> Decoded {
     let mut decoded = Decoded { bytes: Vec::with_capacity(input.len()), ..Decoded::default() };
@@ -160,9 +176,15 @@ pub fn quoted_printable(input: &[u8]) -> Decoded {
 fn quoted_line(line: &[u8], decoded: &mut Decoded) {
     let content = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
     let ending = &line[content.len()..];
+    let blanks = content.len();
     let content = content.trim_ascii_end();
+    let blanks = blanks > content.len();
     let (content, soft_break) = match content.strip_suffix(b"=") {
-        Some(content) => (content, true),
+        Some(content) => {
+            // Some see no soft break there.
+            decoded.junk += usize::from(blanks);
+            (content, true)
+        }
         None => (content, false),
     };
     let mut rest = content;
@@ -252,6 +274,14 @@ mod tests {
     #[test]
     fn a_padding_sign_that_pads_nothing_ends_nothing() {
         assert_eq!(text(base64(b"=Zm9v=Zm9v", Padding::Ends)), "foofoo");
+    }
+
+    #[test]
+    fn base64_is_known_by_its_look() {
+        assert!(looks_like_base64(b"\r\nVEhFIEhJRERFTiBBVFRBQ0hNRU5U\r\n"));
+        for text in ["", "Zm9v", "A sentence of several words", "Averyverylongword", "ABCDEFGHIJKLMNOPQRSTUVWX"] {
+            assert!(!looks_like_base64(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

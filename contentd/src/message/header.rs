@@ -21,7 +21,8 @@ pub struct Field {
 impl Field {
     /// Whether the field has this name, in whatever case.
     pub fn is(&self, entity: &[u8], name: &str) -> bool {
-        entity[self.name.clone()].eq_ignore_ascii_case(name.as_bytes())
+        let own = &entity[self.name.clone()];
+        own.eq_ignore_ascii_case(name.as_bytes()) || !is_name(own) && graphic(own).eq_ignore_ascii_case(name.as_bytes())
     }
 }
 
@@ -32,6 +33,8 @@ pub enum Flaw {
     NotAField,
     /// Blanks between a field's name and its colon (RFC 5322 section 4.5 allows it, many programs do not).
     BlankBeforeColon,
+    /// Bytes in the name of a MIME field that no name can have, a NUL for one: some pass over them.
+    OddName,
     /// A continuation line of blanks only, which some take for the end of the header section.
     BlankLine,
     /// A CR that does not belong to a line end.
@@ -74,8 +77,11 @@ struct Line {
 }
 
 impl Line {
-    /// The line at `start`. CR LF, LF, CR CR LF and a lone CR all end a line.
-    fn at(entity: &[u8], start: usize) -> Line {
+    /// The line at `start`. CR LF, LF, CR CR LF and a lone CR all end a line; the last only if `cr_ends`.
+    fn at(entity: &[u8], start: usize, cr_ends: bool) -> Line {
+        if !cr_ends {
+            return Line::up_to_lf(entity, start);
+        }
         let Some(end) = memchr::memchr2(b'\r', b'\n', &entity[start..]).map(|at| start + at) else {
             return Line { start, end: entity.len(), next: entity.len() };
         };
@@ -85,6 +91,14 @@ impl Line {
             _ => end + 1,
         };
         Line { start, end, next }
+    }
+
+    fn up_to_lf(entity: &[u8], start: usize) -> Line {
+        let next = memchr::memchr(b'\n', &entity[start..]).map(|at| start + at + 1);
+        let line = &entity[start..next.unwrap_or(entity.len())];
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let crs = text.iter().rev().take_while(|byte| **byte == b'\r').count();
+        Line { start, end: start + text.len() - crs, next: next.unwrap_or(entity.len()) }
     }
 
     fn text<'e>(&self, entity: &'e [u8]) -> &'e [u8] {
@@ -100,18 +114,83 @@ impl Line {
         let text = self.text(entity);
         let colon = memchr::memchr(b':', text)?;
         let name = text[..colon].trim_ascii_end();
-        let valid = !name.is_empty() && name.iter().all(|byte| matches!(byte, 33..=126));
+        let valid = is_name(name) || MIME.iter().any(|field| graphic(name).eq_ignore_ascii_case(field.as_bytes()));
         valid.then(|| (self.start..self.start + name.len(), self.start + colon))
     }
 }
 
+/// The fields that say what a part is.
+const MIME: [&str; 3] = ["content-type", "content-transfer-encoding", "content-disposition"];
+
+/// Whether these bytes are a field's name (RFC 5322 section 2.2).
+fn is_name(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| matches!(byte, 33..=126))
+}
+
+/// The bytes of a name that names may have. Nothing for long ones: the fields that this is for are short.
+fn graphic(name: &[u8]) -> Vec<u8> {
+    const LONGEST: usize = 60;
+    if name.len() > LONGEST { Vec::new() } else { name.iter().copied().filter(u8::is_ascii_graphic).collect() }
+}
+
 /// Length of an mbox `From ` line at the start of a file, which belongs to the mailbox and not to the message; 0 without one.
 pub fn mailbox_line(message: &[u8]) -> usize {
-    if message.starts_with(b"From ") || message.starts_with(b">From ") { Line::at(message, 0).next } else { 0 }
+    let there = message.starts_with(b"From ") || message.starts_with(b">From ");
+    if there { Line::at(message, 0, true).next } else { 0 }
 }
+
+/// What programs differ in when they look for the end of a header section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rules {
+    /// A lone CR ends a line.
+    cr_ends: bool,
+    /// A line of blanks only ends the section.
+    blank_ends: bool,
+    stray: Stray,
+}
+
+/// What a line is that is neither a field nor the continuation of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stray {
+    /// Nothing, when a field follows; else the first line of a body that lacks its empty line.
+    Guessed,
+    /// The first line of the body.
+    Ends,
+    /// Nothing.
+    Passed,
+}
+
+const USUAL: Rules = Rules { cr_ends: true, blank_ends: false, stray: Stray::Guessed };
+
+/// Other readings of a section with a flaw, and the suffix in the path of what is found by them.
+const OTHERS: [(Flaw, &str, Rules); 4] = [
+    (Flaw::BlankLine, ":blank-line", Rules { blank_ends: true, ..USUAL }),
+    (Flaw::NotAField, ":early-body", Rules { stray: Stray::Ends, ..USUAL }),
+    (Flaw::NotAField, ":late-body", Rules { stray: Stray::Passed, ..USUAL }),
+    (Flaw::BareCr, ":lf-lines", Rules { cr_ends: false, ..USUAL }),
+];
 
 /// Takes the header section at the start of an entity apart. Never fails; what is wrong is in `flaws`.
 pub fn read(entity: &[u8], limits: &Limits) -> Section {
+    read_by(entity, limits, USUAL)
+}
+
+/// All readings of the header section, the likeliest first, each with the suffix for its parts. A section without flaws has one.
+pub fn readings(entity: &[u8], limits: &Limits) -> Vec<(&'static str, Section)> {
+    let mut all = vec![("", read(entity, limits))];
+    for (flaw, suffix, rules) in OTHERS {
+        if !all[0].1.flaws.contains(&flaw) {
+            continue;
+        }
+        let other = read_by(entity, limits, rules);
+        if all.iter().all(|(_, section)| section.fields != other.fields || section.body != other.body) {
+            all.push((suffix, other));
+        }
+    }
+    all
+}
+
+fn read_by(entity: &[u8], limits: &Limits, rules: Rules) -> Section {
     let mut section = Section::default();
     let mut at = 0;
     loop {
@@ -125,15 +204,16 @@ pub fn read(entity: &[u8], limits: &Limits) -> Section {
             section.flaw(Flaw::TooLong);
             return section;
         }
-        let line = Line::at(entity, at);
-        if line.end == line.start {
+        let line = Line::at(entity, at, rules.cr_ends);
+        let blank = rules.blank_ends && line.text(entity).trim_ascii().is_empty();
+        if line.end == line.start || blank {
             section.body = line.next;
             return section;
         }
         if entity.get(line.end) == Some(&b'\r') && entity.get(line.end + 1) != Some(&b'\n') {
             section.flaw(Flaw::BareCr);
         }
-        if !take_line(entity, &line, &mut section) {
+        if !take_line(entity, &line, rules, &mut section) {
             section.body = at;
             return section;
         }
@@ -142,7 +222,7 @@ pub fn read(entity: &[u8], limits: &Limits) -> Section {
 }
 
 /// Adds one line to the section; false when the body begins with it although no empty line came before.
-fn take_line(entity: &[u8], line: &Line, section: &mut Section) -> bool {
+fn take_line(entity: &[u8], line: &Line, rules: Rules, section: &mut Section) -> bool {
     if line.is_continuation(entity) {
         if line.text(entity).trim_ascii().is_empty() {
             section.flaw(Flaw::BlankLine);
@@ -157,14 +237,23 @@ fn take_line(entity: &[u8], line: &Line, section: &mut Section) -> bool {
         if name.end != colon {
             section.flaw(Flaw::BlankBeforeColon);
         }
+        if !is_name(&entity[name.clone()]) {
+            section.flaw(Flaw::OddName);
+        }
         section.fields.push(Field { name, value: colon + 1..line.end, whole: line.start..line.next });
         return true;
     }
     section.flaw(Flaw::NotAField);
-    // A stray line among fields is passed over, since the fields behind it may declare an attachment;
-    // without a field behind it, it is the first line of a body that lacks its empty line.
-    let next = Line::at(entity, line.next.min(entity.len()));
-    !section.fields.is_empty() && (next.field_name(entity).is_some() || next.is_continuation(entity))
+    match rules.stray {
+        Stray::Ends => false,
+        Stray::Passed => true,
+        // A stray line among fields is passed over, since the fields behind it may declare an attachment;
+        // without a field behind it, it is the first line of a body that lacks its empty line.
+        Stray::Guessed => {
+            let next = Line::at(entity, line.next.min(entity.len()), rules.cr_ends);
+            !section.fields.is_empty() && (next.field_name(entity).is_some() || next.is_continuation(entity))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -211,6 +300,29 @@ mod tests {
     }
 
     #[test]
+    fn a_section_with_a_flaw_has_other_readings() {
+        let bodies = |entity: &str| -> Vec<String> {
+            let readings = readings(entity.as_bytes(), &Limits::default());
+            readings.iter().map(|(suffix, section)| format!("{suffix} {}", &entity[section.body..])).collect()
+        };
+        assert_eq!(bodies("A: b\n\nbody"), [" body"]);
+        assert_eq!(bodies("A: b\n \nC: d\n\nbody"), [" body", ":blank-line C: d\n\nbody"]);
+        assert_eq!(bodies("A: b\nstray\nC: d\n\nbody"), [" body", ":early-body stray\nC: d\n\nbody"]);
+        assert_eq!(bodies("A: b\nx\ny\n\nbody"), [" x\ny\n\nbody", ":late-body body"]);
+        assert_eq!(bodies("A: b\r\rC: d\r\n\r\nbody"), [" C: d\r\n\r\nbody", ":lf-lines body"]);
+    }
+
+    #[test]
+    fn names_of_mime_fields_may_hold_other_bytes() {
+        for name in ["Content-Type", "content\0-type", "Content-Type\u{e9}", "Content -Type"] {
+            let entity = format!("{name}: text/html\n\n");
+            let section = read(entity.as_bytes(), &Limits::default());
+            assert_eq!(section.named(entity.as_bytes(), "content-type").count(), 1, "{name}");
+        }
+        assert_eq!(read(b"Sub\0ject: x\n\n", &Limits::default()).fields, []);
+    }
+
+    #[test]
     fn a_mailbox_line_is_no_field() {
         assert_eq!(mailbox_line(b"From a@b Thu\r\nA: b\r\n"), 14);
         assert_eq!(mailbox_line(b"From: a@b\r\n"), 0);
@@ -219,17 +331,19 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read(bytes: Vec<u8>) {
-            let section = read(&bytes, &Limits::default());
-            prop_assert!(section.body <= bytes.len());
-            for field in section.fields {
-                prop_assert!(field.whole.end <= bytes.len() && field.name.end < field.value.start);
+            for (_, section) in readings(&bytes, &Limits::default()) {
+                prop_assert!(section.body <= bytes.len());
+                for field in section.fields {
+                    prop_assert!(field.whole.end <= bytes.len() && field.name.end < field.value.start);
+                }
             }
         }
 
         #[test]
         fn lines_of_header_like_text_are_read(text in "([ \\t:A\\r\\n]|From ){0,60}") {
-            let section = read(text.as_bytes(), &Limits::default());
-            prop_assert!(section.body <= text.len());
+            for (_, section) in readings(text.as_bytes(), &Limits::default()) {
+                prop_assert!(section.body <= text.len());
+            }
         }
     }
 }

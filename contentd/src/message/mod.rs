@@ -8,11 +8,14 @@ pub mod codec;
 pub mod edit;
 pub mod header;
 pub mod kind;
+mod multipart;
 pub mod own;
 pub mod parameter;
 pub mod parse;
 pub mod parts;
+pub mod settings;
 pub mod syntax;
+mod words;
 
 /// How much of one message is looked at. What does not fit becomes a finding, and the message is "unchecked".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +30,23 @@ pub struct Limits {
     pub header_fields: usize,
     /// Parameters of one structured field.
     pub parameters: usize,
+    /// Readings beside the first one, of all header sections and multiparts together.
+    pub readings: usize,
+    /// Largest part, in decoded bytes.
+    pub part_bytes: u64,
     /// Decoded bytes of all readings of all parts, as a multiple of the size of the message.
     pub expansion: u64,
     /// Whether text parts are kept, too, for a scanner that reads no mail.
     pub texts: bool,
 }
 
+/// Decoded bytes that even the largest message may have: they are in memory beside it.
+const MOST_DECODED: u64 = 100_000_000;
+
 impl Limits {
     /// Decoded bytes that all readings of a message of this size may have; several readings of a small one always fit.
     pub fn readings(&self, size: u64) -> u64 {
-        size.saturating_mul(self.expansion).max(1 << 20)
+        size.saturating_mul(self.expansion).clamp(1 << 20, MOST_DECODED)
     }
 }
 
@@ -48,6 +58,8 @@ impl Default for Limits {
             header_bytes: 1 << 20,
             header_fields: 5000,
             parameters: 200,
+            readings: 20,
+            part_bytes: 50_000_000,
             expansion: 4,
             texts: false,
         }

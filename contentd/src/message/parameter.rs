@@ -26,6 +26,8 @@ pub struct Scanned {
     pub parameters: Vec<Parameter>,
     /// There were more parameters than are looked at.
     pub too_many: bool,
+    /// What no program should have written, of which several make different things.
+    pub odd: Option<&'static str>,
 }
 
 /// One numbered piece of a long parameter (RFC 2231 section 3).
@@ -47,16 +49,25 @@ pub enum Comments {
 
 /// Reads a field's value, of which at most `limit` parameters.
 pub fn scan(value: &[u8], comments: Comments, limit: usize) -> Scanned {
-    let mut items = split(value, comments).into_iter();
+    let (items, odd) = split(value, comments);
+    let mut items = items.into_iter();
     let head = items.next().map(|item| lower(&item.name)).unwrap_or_default();
-    let mut scanned = Scanned { head, ..Scanned::default() };
+    let mut scanned = Scanned { head, odd, ..Scanned::default() };
     let mut pieces = Vec::new();
     for item in items {
         if scanned.parameters.len() + pieces.len() >= limit {
             scanned.too_many = true;
             break;
         }
-        let Some(value) = item.value else { continue };
+        if !item.name.is_ascii() {
+            scanned.odd.get_or_insert("8-bit name");
+        }
+        let Some(value) = item.value else {
+            if !item.name.trim_ascii().is_empty() {
+                scanned.odd.get_or_insert("no value");
+            }
+            continue;
+        };
         add(lower(&item.name), value, &mut scanned.parameters, &mut pieces);
     }
     join(pieces, &mut scanned.parameters);
@@ -82,20 +93,35 @@ fn add(name: String, value: Vec<u8>, parameters: &mut Vec<Parameter>, pieces: &m
     }
 }
 
-/// Joins the pieces of each parameter in the order of their numbers.
+/// Joins the pieces of each parameter in the order of their numbers. When a number is there twice or one is missing, programs differ
+/// in which pieces they take: each way is one more parameter.
 fn join(mut pieces: Vec<Piece>, parameters: &mut Vec<Parameter>) {
     pieces.sort_by(|a, b| (&a.name, a.number).cmp(&(&b.name, b.number)));
     for group in pieces.chunk_by(|a, b| a.name == b.name) {
-        let mut whole = Parameter { name: group[0].name.clone(), value: Vec::new(), charset: None };
-        for (place, piece) in group.iter().enumerate() {
-            match (piece.encoded, place) {
-                (true, 0) => (whole.charset, whole.value) = extended(&piece.value),
-                (true, _) => whole.value.extend(percent_decoded(&piece.value)),
-                (false, _) => whole.value.extend_from_slice(&piece.value),
-            }
+        parameters.push(whole(group.iter()));
+        let twice = group.windows(2).any(|two| two[0].number == two[1].number);
+        if twice {
+            parameters.push(whole(group.chunk_by(|a, b| a.number == b.number).filter_map(|same| same.first())));
+            parameters.push(whole(group.chunk_by(|a, b| a.number == b.number).filter_map(|same| same.last())));
         }
-        parameters.push(whole);
+        let gap = group.windows(2).position(|two| two[1].number > two[0].number.saturating_add(1));
+        if let Some(gap) = gap {
+            parameters.push(whole(group[..=gap].iter()));
+        }
     }
+}
+
+fn whole<'p>(pieces: impl Iterator<Item = &'p Piece>) -> Parameter {
+    let mut whole = Parameter { name: String::new(), value: Vec::new(), charset: None };
+    for (place, piece) in pieces.enumerate() {
+        whole.name.clone_from(&piece.name);
+        match (piece.encoded, place) {
+            (true, 0) => (whole.charset, whole.value) = extended(&piece.value),
+            (true, _) => whole.value.extend(percent_decoded(&piece.value)),
+            (false, _) => whole.value.extend_from_slice(&piece.value),
+        }
+    }
+    whole
 }
 
 /// Takes `charset'language'value` apart (RFC 2231 section 4). Without the two quotes everything is value.
@@ -107,7 +133,8 @@ fn extended(value: &[u8]) -> (Option<String>, Vec<u8>) {
     }
 }
 
-fn percent_decoded(value: &[u8]) -> Vec<u8> {
+/// The bytes that `%` and two hexadecimal digits stand for; other bytes stay.
+pub fn percent_decoded(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len());
     let mut at = 0;
     while let Some(&byte) = value.get(at) {
@@ -151,12 +178,15 @@ impl Item {
 }
 
 /// Cuts a value at each `;` outside quotes and comments. Folding and comments go, quotes and escapes are taken off.
-fn split(value: &[u8], comments: Comments) -> Vec<Item> {
-    let mut items = Vec::new();
+fn split(value: &[u8], comments: Comments) -> (Vec<Item>, Option<&'static str>) {
+    let (mut items, mut odd) = (Vec::new(), None);
     let mut item = Item::default();
     let (mut in_quotes, mut quoted, mut depth) = (false, false, 0usize);
     let mut bytes = value.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n'));
     while let Some(byte) = bytes.next() {
+        if byte.is_ascii_control() && byte != b'\t' {
+            odd = Some("control character");
+        }
         match byte {
             b'\\' if in_quotes => item.push(bytes.next().unwrap_or(b'\\')),
             b'"' if depth == 0 => {
@@ -170,7 +200,12 @@ fn split(value: &[u8], comments: Comments) -> Vec<Item> {
                 quoted = true;
             }
             _ if in_quotes => item.push(byte),
-            b'(' if comments == Comments::Dropped => depth += 1,
+            b'(' if comments == Comments::Dropped => {
+                depth += 1;
+                if item.value.is_none() && !items.is_empty() {
+                    odd = Some("comment in a name");
+                }
+            }
             b')' if depth > 0 => depth -= 1,
             _ if depth > 0 => {}
             b';' => {
@@ -184,7 +219,12 @@ fn split(value: &[u8], comments: Comments) -> Vec<Item> {
         }
     }
     items.push(item.finish(quoted));
-    items
+    if in_quotes {
+        odd = Some("quote that does not end");
+    } else if depth > 0 {
+        odd = Some("comment that does not end");
+    }
+    (items, odd)
 }
 
 #[cfg(test)]
@@ -247,6 +287,39 @@ mod tests {
     }
 
     #[test]
+    fn pieces_that_are_there_twice_or_missing() {
+        for (value, expected) in [
+            ("a; filename*0=a; filename*0=b; filename*1=.exe", vec!["ab.exe", "a.exe", "b.exe"]),
+            ("a; filename*0=a.exe; filename*2=.txt", vec!["a.exe.txt", "a.exe"]),
+        ] {
+            let values: Vec<_> = parameters(value).into_iter().map(|(_, value)| value).collect();
+            assert_eq!(values, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_odd_is_named() {
+        for (value, odd) in [
+            ("a/b (comment); boundary=\"A\"; charset=utf-8 (really);", None),
+            ("a/b; boun(c)dary=A", Some("comment in a name")),
+            ("a/b; boundary=\"A", Some("quote that does not end")),
+            ("a/b; boundary=A (x (y)", Some("comment that does not end")),
+            ("a/b; b\u{f6}x=y; boundary=A", Some("8-bit name")),
+            ("a/b; nonsense; boundary=A", Some("no value")),
+            ("a/b; boundary=\"A\0B\"", Some("control character")),
+        ] {
+            assert_eq!(scan(value.as_bytes(), Comments::Dropped, 100).odd, odd, "{value}");
+        }
+    }
+
+    #[test]
+    fn nested_comments_cost_little() {
+        let value = format!("a/b; {}boundary=A", "(".repeat(100_000));
+        assert_eq!(scan(value.as_bytes(), Comments::Dropped, 100).parameters, []);
+        assert_eq!(scan(value.as_bytes(), Comments::Kept, 100).parameters.len(), 1);
+    }
+
+    #[test]
     fn parentheses_are_text_to_some() {
         let scanned = scan(b"a/b; name=x(1).exe; name=y(.exe", Comments::Kept, 100);
         let values: Vec<_> = scanned.parameters.iter().map(|p| p.value.as_slice()).collect();
@@ -263,12 +336,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_scanned(bytes: Vec<u8>) {
-            prop_assert!(scan(&bytes, Comments::Dropped, 10).parameters.len() <= 10);
+            prop_assert!(scan(&bytes, Comments::Dropped, 10).parameters.len() <= 40);
         }
 
         #[test]
         fn field_like_text_is_scanned(text in "[a*0-2=;\"\\\\()%' ]{0,60}") {
-            prop_assert!(scan(text.as_bytes(), Comments::Kept, 10).parameters.len() <= 10);
+            prop_assert!(scan(text.as_bytes(), Comments::Kept, 10).parameters.len() <= 40);
         }
     }
 }

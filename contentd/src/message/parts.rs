@@ -2,21 +2,21 @@
 //! Walks a message and describes every part: name, types, size and SHA-256 of the decoded bytes (RFC 2046).
 //!
 //! The walk is a work list with limits, not a recursion. Where a header leaves several readings open, all are
-//! followed: every boundary splits, every encoding is decoded, and data behind padding is read both ways.
-//! Archives are opened by `unpack`.
+//! followed: every end of the header section, every type, every way to divide a multipart (`multipart`), every encoding, and data
+//! behind padding both ways. A message without such places is read once. Archives are opened by `unpack`.
 
 use super::codec::{self, Decoded, Padding};
 use super::header::{self, Flaw, Section};
 use super::parse::{self, Encoding, Entity};
-use super::{Limits, kind, syntax};
+use super::{Limits, kind, multipart, syntax};
 use crate::budget::Budget;
+use crate::category::Category;
 use crate::findings::{Finding, FindingKind, Part};
 use crate::unpack::format;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
-use std::rc::Rc;
 
 /// What the walk has found.
 #[derive(Debug, Default)]
@@ -43,31 +43,41 @@ pub struct Kept {
 }
 
 /// One entity still to be looked at.
-struct Item<'m> {
-    data: Rc<Cow<'m, [u8]>>,
+#[derive(Clone)]
+struct Item {
+    data: Bytes,
     range: Range<usize>,
     /// Path of what holds it.
     prefix: String,
     /// Its number there; none for the root of a message.
     number: Option<usize>,
+    /// Which reading of it this is; empty for the likeliest.
+    suffix: String,
     depth: usize,
     /// It lies in a multipart/digest, where the default type is message/rfc822 (RFC 2046 section 5.1.5).
     in_digest: bool,
+    /// Its bytes came out of a decoder.
+    decoded: bool,
     container: Option<&'static str>,
 }
 
-impl Item<'_> {
+impl Item {
     /// Path of the entity when it is a leaf; the single part of a message is number 1.
     fn leaf_path(&self) -> String {
-        join(&self.prefix, self.number.unwrap_or(1))
+        join(&self.prefix, self.number.unwrap_or(1)) + &self.suffix
     }
 
     /// Path of the entity when it holds others; the root multipart of a message has the path of the message.
     fn holder_path(&self) -> String {
         match self.number {
-            Some(number) => join(&self.prefix, number),
-            None => self.prefix.clone(),
+            Some(number) => join(&self.prefix, number) + &self.suffix,
+            None => format!("{}{}", self.prefix, self.suffix),
         }
+    }
+
+    /// The same in another reading.
+    fn read_as(&self, suffix: &str) -> Item {
+        Item { suffix: format!("{}{suffix}", self.suffix), ..self.clone() }
     }
 }
 
@@ -80,16 +90,20 @@ const MESSAGE_TYPES: [&str; 5] =
     ["message/rfc822", "message/global", "message/news", "message/partial", "message/external-body"];
 
 /// Walks the whole message. What the budget does not allow is left out and reported.
-pub fn walk(message: &[u8], limits: &Limits, budget: &mut Budget) -> View {
+pub fn walk(message: &Bytes, limits: &Limits, budget: &mut Budget) -> View {
     let start = header::mailbox_line(message);
-    let mut walk = Walk { limits, view: View::default(), list: Vec::new(), budget, ambiguous: false };
+    let readings = limits.readings;
+    let view = View::default();
+    let mut walk = Walk { message, limits, view, list: Vec::new(), budget, ambiguous: false, readings };
     walk.list.push(Item {
-        data: Rc::new(Cow::Borrowed(message)),
+        data: message.clone(),
         range: start..message.len(),
         prefix: String::new(),
         number: None,
+        suffix: String::new(),
         depth: 0,
         in_digest: false,
+        decoded: false,
         container: None,
     });
     while let Some(item) = walk.list.pop() {
@@ -103,65 +117,85 @@ pub fn walk(message: &[u8], limits: &Limits, budget: &mut Budget) -> View {
         }
         walk.entity(item);
     }
+    walk.compare_readings();
     walk.view
 }
 
-struct Walk<'m, 'l> {
+struct Walk<'l> {
+    message: &'l Bytes,
     limits: &'l Limits,
     view: View,
     /// Entities still to be looked at; the next one is last.
-    list: Vec<Item<'m>>,
+    list: Vec<Item>,
     budget: &'l mut Budget,
     /// Something was found that other programs may read in another way.
     ambiguous: bool,
+    /// Readings beside the first that may still be followed.
+    readings: usize,
 }
 
-impl<'m> Walk<'m, '_> {
+impl Walk<'_> {
     fn find(&mut self, kind: FindingKind, part: &str, detail: impl Into<String>) {
         self.ambiguous |= kind.is_ambiguity();
+        // A reading that is wrong looks odd; that there are several is told already.
+        let telling = [FindingKind::ReadingsDiffer, FindingKind::DataInPreamble, FindingKind::DataInEpilogue];
+        if part.contains(':') && kind.category() != Some(Category::Unchecked) && !telling.contains(&kind) {
+            return;
+        }
         let finding = Finding::new(kind, part, detail);
         if !self.view.findings.contains(&finding) && self.view.findings.len() < MAX_FINDINGS {
             self.view.findings.push(finding);
         }
     }
 
-    fn entity(&mut self, item: Item<'m>) {
-        let data = Rc::clone(&item.data);
-        let bytes = &data[item.range.clone()];
-        let path = item.leaf_path();
+    /// Whether one more reading may be followed.
+    fn another(&mut self) -> bool {
+        if self.readings == 0 {
+            self.find(FindingKind::OverLimits, "", "readings");
+            return false;
+        }
+        self.readings -= 1;
+        true
+    }
+
+    /// Looks at an entity by every reading of its header section.
+    fn entity(&mut self, item: Item) {
+        let bytes = item.data.slice(item.range.clone());
         if item.depth > self.limits.depth {
-            self.find(FindingKind::OverLimits, &path, "depth");
+            self.find(FindingKind::OverLimits, &item.leaf_path(), "depth");
             let entity = Entity { encodings: vec![Encoding::Identity], ..Entity::default() };
             return self.leaf(&item, &entity, bytes);
         }
-        let section = header::read(bytes, self.limits);
-        let entity = parse::interpret(bytes, &section, self.limits);
-        self.report(&item, bytes, &section, &entity);
-        let body = item.range.start + section.body..item.range.end;
-        if entity.has_type("multipart/") && self.multipart(&item, &entity, body.clone()) {
-            return;
+        let mut first: Option<(Entity, usize)> = None;
+        for (suffix, section) in header::readings(&bytes, self.limits) {
+            let entity = parse::interpret(&bytes, &section, self.limits);
+            let range = item.range.start + section.body..item.range.end;
+            match &first {
+                None => {
+                    self.report(&item, &bytes, &section, &entity);
+                    self.body(&item, &entity, range);
+                    first = Some((entity, section.body));
+                }
+                // Where the body begins matters only when it is decoded.
+                Some((known, body))
+                    if known.says_the_same(&entity)
+                        && (*body == section.body || entity.encodings == [Encoding::Identity]) => {}
+                Some(_) => {
+                    if self.another() {
+                        self.oddities(&item, &entity);
+                        self.body(&item.read_as(suffix), &entity, range);
+                    }
+                }
+            }
         }
-        if let Some(kind) = message_type(&item, &entity) {
-            return self.nested(&item, &entity, body, kind);
-        }
-        self.leaf(&item, &entity, &data[body.clone()]);
-        self.plainly_encoded(&item, &entity, body);
     }
 
-    /// Notes a body that is base64 and nothing else, and whose decoded bytes are kept.
-    fn plainly_encoded(&mut self, item: &Item<'m>, entity: &Entity, body: Range<usize>) {
-        let kept = self.view.kept.last().is_some_and(|kept| kept.path == item.leaf_path());
-        let in_message = matches!(*item.data, Cow::Borrowed(_));
-        if kept && in_message && !self.ambiguous && entity.encodings == [Encoding::Base64] {
-            self.view.encoded.push(body);
-        }
-    }
-
-    fn report(&mut self, item: &Item<'m>, bytes: &[u8], section: &Section, entity: &Entity) {
+    fn report(&mut self, item: &Item, bytes: &[u8], section: &Section, entity: &Entity) {
         let path = item.leaf_path();
         for flaw in &section.flaws {
             let (kind, detail) = match flaw {
                 Flaw::NotAField => (FindingKind::HeaderSyntax, ""),
+                Flaw::OddName => (FindingKind::HeaderSyntax, "field name"),
                 Flaw::BlankBeforeColon => (FindingKind::BlankBeforeColon, ""),
                 Flaw::BlankLine => (FindingKind::HeaderBlankLine, ""),
                 Flaw::BareCr => (FindingKind::HeaderControl, "lone CR"),
@@ -170,9 +204,7 @@ impl<'m> Walk<'m, '_> {
             };
             self.find(kind, &path, detail);
         }
-        for (kind, detail) in &entity.oddities {
-            self.find(*kind, &path, detail.clone());
-        }
+        self.oddities(item, entity);
         if entity.has_type("message/partial") {
             self.find(FindingKind::Fragment, &path, "");
         }
@@ -183,88 +215,205 @@ impl<'m> Walk<'m, '_> {
         }
     }
 
-    /// Puts the parts of a multipart on the list; false when there are none to be found.
-    fn multipart(&mut self, item: &Item<'m>, entity: &Entity, body: Range<usize>) -> bool {
+    fn oddities(&mut self, item: &Item, entity: &Entity) {
+        let path = item.leaf_path();
+        self.ambiguous |= entity.unusual;
+        for (kind, detail) in &entity.oddities {
+            self.find(*kind, &path, detail.clone());
+        }
+    }
+
+    /// Looks at a body as everything that its header section calls it: a multipart, a message, something else.
+    fn body(&mut self, item: &Item, entity: &Entity, body: Range<usize>) {
+        let may_divide = entity.has_type("multipart") || !entity.boundaries.is_empty() || entity.untyped;
+        let division = if may_divide { self.multipart(item, entity, body.clone()) } else { Division::None };
+        // To most programs what is guessed is one text.
+        if division == Division::Guessed {
+            self.leaf(item, entity, item.data.slice(body.clone()));
+        }
+        let divided = division != Division::None;
+        let message = message_type(item, entity).filter(|_| !(divided && entity.types.is_empty()));
+        if let Some(kind) = message {
+            self.nested(item, entity, body.clone(), kind);
+        }
+        let bytes = item.data.slice(body);
+        if !divided && message.is_none() {
+            self.leaf(item, entity, bytes.clone());
+            return self.plainly_encoded(item, entity, &bytes);
+        }
+        let holds = |kind: &str| kind.starts_with("multipart") || MESSAGE_TYPES.contains(&kind);
+        let also = entity.types.iter().any(|kind| !holds(kind)) || divided && entity.types.is_empty();
+        if also && division != Division::Guessed && self.another() {
+            self.leaf(&item.read_as(":undivided"), entity, bytes);
+        }
+    }
+
+    /// Notes a body that is base64 and nothing else, and whose decoded bytes are kept.
+    fn plainly_encoded(&mut self, item: &Item, entity: &Entity, body: &Bytes) {
+        let kept = self.view.kept.last().is_some_and(|kept| kept.path == item.leaf_path());
+        if kept && !item.decoded && !self.ambiguous && entity.encodings == [Encoding::Base64] {
+            self.view.encoded.extend(self.place(body));
+        }
+    }
+
+    /// Where in the message these bytes of it lie.
+    fn place(&self, piece: &Bytes) -> Option<Range<usize>> {
+        let start = (piece.as_ptr() as usize).checked_sub(self.message.as_ptr() as usize)?;
+        let end = start.checked_add(piece.len()).filter(|end| *end <= self.message.len())?;
+        (!piece.is_empty()).then_some(start..end)
+    }
+
+    /// Puts the parts of a multipart on the list, those of every way to divide it.
+    fn multipart(&mut self, item: &Item, entity: &Entity, body: Range<usize>) -> Division {
         let path = item.holder_path();
-        if entity.boundaries.is_empty() {
-            self.find(FindingKind::BoundaryMissing, &path, "");
-            return false;
-        }
-        let mut data = Rc::clone(&item.data);
-        let mut offset = body.start;
-        let mut split = split(&data[body.clone()], &entity.boundaries, self.limits.parts);
-        if split.parts.is_empty()
-            && let Some(decoded) = self.decoded_multipart(entity, &data[body])
-        {
-            self.find(FindingKind::EncodedMultipart, &path, "");
-            (data, offset) = (Rc::new(Cow::Owned(decoded)), 0);
-            split = self::split(&data, &entity.boundaries, self.limits.parts);
-        }
-        if split.parts.is_empty() {
-            self.find(FindingKind::BoundaryUnused, &path, "");
-            return false;
-        }
-        if !split.closed {
+        let data = item.data.slice(body);
+        let readings = self.divisions(entity, &data, &path);
+        let Some((_, first)) = readings.first() else { return Division::None };
+        let guessed = first.finding == Some(FindingKind::GuessedBoundary);
+        if !first.split.closed {
             self.find(FindingKind::Unclosed, &path, "");
         }
-        if split.after_close {
+        if first.split.after_close {
             self.find(FindingKind::PartsAfterClose, &path, "");
         }
         self.holder(item, entity, &path);
-        let in_digest = entity.has_type("multipart/digest");
-        for (place, range) in split.parts.into_iter().enumerate().rev() {
-            self.list.push(Item {
-                data: Rc::clone(&data),
-                range: offset + range.start..offset + range.end,
-                prefix: path.clone(),
-                number: Some(place + 1),
-                depth: item.depth + 1,
-                in_digest,
-                container: item.container,
-            });
+        let (before, behind) = (first.split.preamble.clone(), first.split.epilogue.clone());
+        let whole = readings[0].0.clone();
+        // The list is taken from its end, so the first part of the first reading goes onto it last.
+        for (place, (data, reading)) in readings.into_iter().enumerate().rev() {
+            if let Some(kind) = reading.finding {
+                self.find(kind, &path, "");
+            }
+            if place == 0 || self.another() {
+                self.put_parts(item, entity, data, &reading);
+            }
         }
-        true
+        self.edge(item, ":preamble", FindingKind::DataInPreamble, whole.slice(before));
+        self.edge(item, ":epilogue", FindingKind::DataInEpilogue, whole.slice(behind));
+        if guessed { Division::Guessed } else { Division::Declared }
+    }
+
+    /// All ways to divide a multipart, each with the bytes that it divides.
+    fn divisions(&mut self, entity: &Entity, data: &Bytes, path: &str) -> Vec<(Bytes, multipart::Reading)> {
+        let limit = self.limits.parts;
+        let mut readings: Vec<_> = multipart::readings(data, &entity.boundaries, limit)
+            .into_iter()
+            .map(|reading| (data.clone(), reading))
+            .collect();
+        if let Some(decoded) = self.decoded_multipart(entity, data) {
+            self.find(FindingKind::EncodedMultipart, path, "");
+            for mut reading in multipart::readings(&decoded, &entity.boundaries, limit) {
+                reading.suffix.insert_str(0, if readings.is_empty() { "" } else { ":decoded" });
+                readings.push((decoded.clone(), reading));
+            }
+        }
+        if !readings.is_empty() {
+            return readings;
+        }
+        if entity.has_type("multipart") {
+            let unused = !entity.boundaries.is_empty();
+            let kind = if unused { FindingKind::BoundaryUnused } else { FindingKind::BoundaryMissing };
+            self.find(kind, path, "");
+        }
+        multipart::guessed(data, limit).map(|reading| (data.clone(), reading)).into_iter().collect()
     }
 
     /// A multipart must not be encoded as a whole (RFC 2045 section 6.4), yet some clients decode it.
-    fn decoded_multipart(&mut self, entity: &Entity, body: &[u8]) -> Option<Vec<u8>> {
+    fn decoded_multipart(&mut self, entity: &Entity, body: &Bytes) -> Option<Bytes> {
         let encoding = entity.encodings.iter().find(|e| matches!(e, Encoding::Base64 | Encoding::QuotedPrintable))?;
-        let decoded = decode(*encoding, body, Padding::Continues).bytes.into_owned();
-        let found = !split(&decoded, &entity.boundaries, 1).parts.is_empty();
+        if entity.boundaries.is_empty() || self.too_large(*encoding, body) {
+            return None;
+        }
+        let decoded = decode(*encoding, body, Padding::Continues).bytes;
+        let found = !multipart::readings(&decoded, &entity.boundaries, 1).is_empty();
         (found && self.spend(decoded.len())).then_some(decoded)
     }
 
-    /// Puts the message inside a message/rfc822 on the list, once per encoding that is named.
-    fn nested(&mut self, item: &Item<'m>, entity: &Entity, body: Range<usize>, kind: &'static str) {
+    /// Puts the parts of one reading on the list.
+    fn put_parts(&mut self, item: &Item, entity: &Entity, data: Bytes, reading: &multipart::Reading) {
+        let in_digest = entity.has_type("multipart/digest");
+        let prefix = item.holder_path() + &reading.suffix;
+        let decoded = item.decoded || !is_within(&data, &item.data);
+        for (place, range) in reading.split.parts.iter().enumerate().rev() {
+            self.list.push(Item {
+                data: data.clone(),
+                range: range.clone(),
+                prefix: prefix.clone(),
+                number: Some(place + 1),
+                suffix: String::new(),
+                depth: item.depth + 1,
+                in_digest,
+                decoded,
+                container: item.container,
+            });
+        }
+    }
+
+    /// What stands before or behind the parts of a multipart is for nobody, and mostly blank or a note for programs without MIME.
+    /// Where it holds something, programs that show everything show that.
+    fn edge(&mut self, item: &Item, suffix: &str, kind: FindingKind, bytes: Bytes) {
+        if bytes.trim_ascii().is_empty() {
+            return;
+        }
+        let path = item.holder_path() + suffix;
+        let edge = Item { prefix: path.clone(), number: None, suffix: String::new(), ..item.clone() };
+        if let Some(reading) = multipart::guessed(&bytes, self.limits.parts) {
+            self.find(kind, &path, "parts");
+            return self.put_parts(&edge, &Entity::default(), bytes, &reading);
+        }
+        let base64 = codec::looks_like_base64(&bytes);
+        if base64 || format::may_hold(&bytes) {
+            self.find(kind, &path, "");
+            let encodings = [Encoding::Identity, Encoding::Base64];
+            let encodings = encodings[..1 + usize::from(base64)].to_vec();
+            self.leaf(&edge, &Entity { encodings, ..Entity::default() }, bytes);
+        }
+    }
+
+    /// Puts the message inside a message/rfc822 on the list, once per encoding that is named or shows.
+    fn nested(&mut self, item: &Item, entity: &Entity, body: Range<usize>, kind: &'static str) {
         let path = item.leaf_path();
         self.holder(item, entity, &path);
-        for encoding in entity.encodings.iter().rev() {
-            let (data, range) = match encoding {
-                Encoding::Identity | Encoding::Unknown => (Rc::clone(&item.data), body.clone()),
+        let bytes = item.data.slice(body);
+        let mut encodings = entity.encodings.clone();
+        let other = if encodings == [Encoding::Identity] {
+            codec::looks_like_base64(&bytes).then_some(Encoding::Base64)
+        } else {
+            // It must not be encoded (RFC 2046 section 5.2.1), and when a field stands there it is not.
+            let field = header::read(&bytes, self.limits).fields.first().is_some_and(|field| field.name.start == 0);
+            (field && !encodings.contains(&Encoding::Identity)).then_some(Encoding::Identity)
+        };
+        if other.is_some() && self.another() {
+            encodings.extend(other);
+        }
+        for (place, encoding) in encodings.iter().enumerate().rev() {
+            let (data, decoded) = match encoding {
+                Encoding::Identity | Encoding::Unknown => (bytes.clone(), item.decoded),
                 encoding => {
-                    let decoded = decode(*encoding, &item.data[body.clone()], Padding::Ends).bytes.into_owned();
+                    let decoded = decode(*encoding, &bytes, Padding::Ends).bytes;
                     if !self.spend(decoded.len()) {
                         self.find(FindingKind::OverLimits, &path, "expansion");
                         continue;
                     }
-                    let range = 0..decoded.len();
-                    (Rc::new(Cow::Owned(decoded)), range)
+                    (decoded, true)
                 }
             };
-            let range = range.start + header::mailbox_line(&data[range.clone()])..range.end;
+            let suffix = suffix(place, *encoding);
             self.list.push(Item {
+                range: header::mailbox_line(&data)..data.len(),
                 data,
-                range,
-                prefix: path.clone(),
+                prefix: format!("{path}{suffix}"),
                 number: None,
+                suffix: String::new(),
                 depth: item.depth + 1,
                 in_digest: false,
+                decoded,
                 container: Some(kind),
             });
         }
     }
 
-    fn holder(&mut self, item: &Item<'m>, entity: &Entity, path: &str) {
+    fn holder(&mut self, item: &Item, entity: &Entity, path: &str) {
         self.view.parts.push(Part {
             path: path.to_owned(),
             names: entity.names.clone(),
@@ -278,52 +427,63 @@ impl<'m> Walk<'m, '_> {
     }
 
     /// Describes a leaf, once per reading of its bytes.
-    fn leaf(&mut self, item: &Item<'m>, entity: &Entity, body: &[u8]) {
+    fn leaf(&mut self, item: &Item, entity: &Entity, body: Bytes) {
         let path = item.leaf_path();
-        for (place, encoding) in entity.encodings.iter().enumerate() {
-            let suffix = match (place, encoding) {
-                (0, _) => "",
-                (_, Encoding::Base64) => ":base64",
-                (_, Encoding::QuotedPrintable) => ":quoted-printable",
-                (_, Encoding::Identity | Encoding::Unknown) => ":identity",
-            };
-            let reading = decode(*encoding, body, Padding::Ends);
+        let mut encodings = entity.encodings.clone();
+        if let Some(encoding) = undeclared(entity, &body)
+            && self.another()
+        {
+            self.find(FindingKind::UndeclaredEncoding, &path, "base64");
+            encodings.push(encoding);
+        }
+        for (place, encoding) in encodings.into_iter().enumerate() {
+            if self.too_large(encoding, &body) {
+                self.find(FindingKind::OverLimits, &path, "part");
+                continue;
+            }
+            let suffix = suffix(place, encoding);
+            let reading = decode(encoding, &body, Padding::Ends);
             let odd = place > 0 || reading.junk > 0;
             if reading.junk > 0 {
                 self.find(FindingKind::EncodingJunk, &path, format!("{} characters", reading.junk));
             }
-            self.reading(item, entity, format!("{path}{suffix}"), reading.bytes, odd);
+            self.reading(item, entity, format!("{path}{suffix}"), reading.bytes, reading.decoded, odd);
             if reading.data_after_padding {
                 self.find(FindingKind::DataAfterPadding, &path, "");
-                let whole = decode(*encoding, body, Padding::Continues).bytes;
-                self.reading(item, entity, format!("{path}{suffix}:whole"), whole, true);
+                let whole = decode(encoding, &body, Padding::Continues).bytes;
+                self.reading(item, entity, format!("{path}{suffix}:whole"), whole, true, true);
             }
         }
     }
 
-    fn reading(&mut self, item: &Item<'m>, entity: &Entity, path: String, bytes: Cow<'_, [u8]>, odd: bool) {
-        if matches!(bytes, Cow::Owned(_)) && !self.spend(bytes.len()) {
+    /// Whether a part is larger than is looked at.
+    fn too_large(&self, encoding: Encoding, body: &[u8]) -> bool {
+        let size = if encoding == Encoding::Base64 { body.len() / 4 * 3 } else { body.len() };
+        size as u64 > self.limits.part_bytes
+    }
+
+    fn reading(&mut self, item: &Item, entity: &Entity, path: String, bytes: Bytes, decoded: bool, odd: bool) {
+        if decoded && !self.spend(bytes.len()) {
             return self.find(FindingKind::OverLimits, &path, "expansion");
         }
         let detected_type = kind::detect(&bytes);
+        // The scanner gets the raw message in any case. Text it finds in there by itself, unless something about
+        // the message may make it read on another way than we did.
+        let known = detected_type.starts_with("text/") && !format::may_hold(&bytes);
         self.view.parts.push(Part {
             path: path.clone(),
             names: entity.names.clone(),
             types: entity.types.clone(),
-            detected_type: detected_type.clone(),
+            detected_type,
             size: bytes.len() as u64,
             sha256: Sha256::digest(&bytes).into(),
             container: item.container,
             leaf: true,
         });
-        // The scanner gets the raw message in any case. Text it finds in there by itself, unless something about
-        // the message may make it read on another way than we did.
-        let inside_decoded = matches!(*item.data, Cow::Owned(_));
-        let known = detected_type.starts_with("text/") && !format::may_hold(&bytes);
-        if !bytes.is_empty() && (odd || inside_decoded || self.ambiguous || !known) {
-            self.view.kept.push(Kept { path, bytes: bytes.into_owned().into() });
+        if !bytes.is_empty() && (odd || item.decoded || self.ambiguous || !known) {
+            self.view.kept.push(Kept { path, bytes });
         } else if !bytes.is_empty() && self.limits.texts {
-            self.view.texts.push(bytes.into_owned().into());
+            self.view.texts.push(bytes);
         }
     }
 
@@ -331,94 +491,92 @@ impl<'m> Walk<'m, '_> {
     fn spend(&mut self, bytes: usize) -> bool {
         self.budget.reading(bytes).is_ok()
     }
+
+    /// Says when another reading shows a file that the first one does not: then some see an attachment that others do not.
+    fn compare_readings(&mut self) {
+        let is_other = |part: &&Part| part.path.contains(':');
+        if !self.view.parts.iter().any(|part| is_other(&part)) {
+            return;
+        }
+        let leaves = || self.view.parts.iter().filter(|part| part.leaf);
+        let first: HashSet<&[u8; 32]> = leaves().filter(|part| !is_other(part)).map(|part| &part.sha256).collect();
+        let differs = |part: &&Part| is_other(part) && is_file(&part.detected_type) && !first.contains(&part.sha256);
+        let found = leaves().find(differs).map(|part| (part.path.clone(), part.detected_type.clone()));
+        if let Some((path, kind)) = found {
+            self.find(FindingKind::ReadingsDiffer, &path, kind);
+        }
+    }
+}
+
+/// Whether content of this type is a file; what a wrong reading shows is text or noise.
+fn is_file(detected_type: &str) -> bool {
+    let noise = ["application/octet-stream", "application/x-empty"].contains(&detected_type);
+    !noise && !detected_type.starts_with("text/") && !detected_type.starts_with("message/")
 }
 
 /// More findings than this say nothing new; a kind that puts the message into a category comes early or repeats.
 const MAX_FINDINGS: usize = 300;
 
 /// Under which type the entity holds a message, if it does.
-fn message_type(item: &Item<'_>, entity: &Entity) -> Option<&'static str> {
+fn message_type(item: &Item, entity: &Entity) -> Option<&'static str> {
     if item.in_digest && entity.types.is_empty() {
         return Some(MESSAGE_TYPES[0]);
     }
     MESSAGE_TYPES.into_iter().find(|kind| entity.types.iter().any(|declared| declared == kind))
 }
 
+/// An encoding that no field names and that shows: in a part whose encoding is not known, and in a file that is said to be none.
+fn undeclared(entity: &Entity, body: &[u8]) -> Option<Encoding> {
+    let no_text = !entity.names.is_empty() || entity.types.iter().any(|kind| !kind.starts_with("text/"));
+    let open = entity.encodings.contains(&Encoding::Unknown) || entity.encodings == [Encoding::Identity] && no_text;
+    let seen = open && !entity.encodings.contains(&Encoding::Base64) && codec::looks_like_base64(body);
+    seen.then_some(Encoding::Base64)
+}
+
+/// What tells the path of a further reading from that of the first.
+fn suffix(place: usize, encoding: Encoding) -> &'static str {
+    match (place, encoding) {
+        (0, _) => "",
+        (_, Encoding::Base64) => ":base64",
+        (_, Encoding::QuotedPrintable) => ":quoted-printable",
+        (_, Encoding::Identity | Encoding::Unknown) => ":identity",
+    }
+}
+
+/// Whether these bytes are a piece of those.
+fn is_within(piece: &Bytes, whole: &Bytes) -> bool {
+    whole.as_ptr_range().contains(&piece.as_ptr()) || piece.is_empty()
+}
+
+/// Whether a body holds parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Division {
+    /// It does not.
+    None,
+    /// By a boundary that its header section names.
+    Declared,
+    /// By what looks like delimiters.
+    Guessed,
+}
+
 /// One reading of a body.
-struct Reading<'b> {
-    bytes: Cow<'b, [u8]>,
+struct Reading {
+    bytes: Bytes,
+    decoded: bool,
     junk: usize,
     data_after_padding: bool,
 }
 
-fn decode(encoding: Encoding, body: &[u8], padding: Padding) -> Reading<'_> {
+fn decode(encoding: Encoding, body: &Bytes, padding: Padding) -> Reading {
     let decoded: Decoded = match encoding {
         Encoding::Identity | Encoding::Unknown => {
-            return Reading { bytes: Cow::Borrowed(body), junk: 0, data_after_padding: false };
+            return Reading { bytes: body.clone(), decoded: false, junk: 0, data_after_padding: false };
         }
         Encoding::Base64 => codec::base64(body, padding),
         Encoding::QuotedPrintable => codec::quoted_printable(body),
     };
-    Reading { bytes: Cow::Owned(decoded.bytes), junk: decoded.junk, data_after_padding: decoded.data_after_padding }
-}
-
-/// Where the parts of a multipart lie.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Split {
-    parts: Vec<Range<usize>>,
-    closed: bool,
-    after_close: bool,
-}
-
-/// Splits a multipart's body at every delimiter line of any of the boundaries (RFC 2046 section 5.1.1).
-/// Text before the first delimiter and behind the last closing one belongs to no part.
-fn split(body: &[u8], boundaries: &[Vec<u8>], limit: usize) -> Split {
-    let mut split = Split::default();
-    let mut open: Option<usize> = None;
-    for start in delimiter_starts(body) {
-        let end = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |at| start + at + 1);
-        let Some(closing) = delimiter(&body[start + 2..end], boundaries) else { continue };
-        if let Some(from) = open.take() {
-            split.parts.push(from..before_line_end(body, from, start));
-            if split.parts.len() >= limit {
-                return split;
-            }
-        }
-        if closing {
-            split.closed = true;
-        } else {
-            split.after_close |= split.closed;
-            open = Some(end);
-        }
-    }
-    if let Some(from) = open {
-        split.closed = false;
-        split.parts.push(from..body.len());
-    }
-    split
-}
-
-/// Offsets of all lines that begin with `--`.
-fn delimiter_starts(body: &[u8]) -> impl Iterator<Item = usize> {
-    let first = body.starts_with(b"--").then_some(0);
-    first.into_iter().chain(memchr::memmem::find_iter(body, b"\n--").map(|at| at + 1))
-}
-
-/// Whether a line, without its two hyphens, is a delimiter, and if so whether a closing one.
-fn delimiter(line: &[u8], boundaries: &[Vec<u8>]) -> Option<bool> {
-    let text = line.trim_ascii_end();
-    let is = |text: &[u8]| boundaries.iter().any(|boundary| boundary == text);
-    if is(text) {
-        return Some(false);
-    }
-    text.strip_suffix(b"--").is_some_and(|text| is(text) || is(text.trim_ascii_end())).then_some(true)
-}
-
-/// The line end before a delimiter belongs to the delimiter.
-fn before_line_end(body: &[u8], from: usize, delimiter: usize) -> usize {
-    let part = &body[from..delimiter.max(from)];
-    let part = part.strip_suffix(b"\n").map_or(part, |part| part.strip_suffix(b"\r").unwrap_or(part));
-    from + part.len()
+    let Decoded { bytes, junk, data_after_padding } = decoded;
+    Reading { bytes: bytes.into(), decoded: true, junk, data_after_padding }
 }
 
 #[cfg(test)]
