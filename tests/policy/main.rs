@@ -29,5 +29,6 @@ mod recipients;
 mod recipients_callahead;
 mod rule_facts;
 mod rules;
+mod shield;
 mod trust;
 mod wire;
