@@ -204,7 +204,7 @@ impl Table for AddressTable {
     fn reading(dialect: Dialect, entry: &str) -> Reading<AddressKey> {
         let entry = entry.trim();
         match (dialect, dialect::pattern(entry)) {
-            (Dialect::SqlgreyIp | Dialect::SqlgreyFqdn, _) => {
+            (Dialect::SqlgreyIp | Dialect::SqlgreyFqdn | Dialect::SqlgreyRegexp, _) => {
                 Reading::Wrong("this format lists clients, here are addresses".to_owned())
             }
             (Dialect::Own, Some(pattern)) => dialect::own_pattern(pattern),

@@ -26,10 +26,12 @@ pub enum Dialect {
     SqlgreyIp,
     /// sqlgrey's `clients_fqdn_whitelist`.
     SqlgreyFqdn,
+    /// sqlgrey's `dyn_fqdn.regexp` and `smtp_server.regexp`.
+    SqlgreyRegexp,
 }
 
 impl Dialect {
-    const FOREIGN: [Self; 3] = [Self::Postgrey, Self::SqlgreyIp, Self::SqlgreyFqdn];
+    const FOREIGN: [Self; 4] = [Self::Postgrey, Self::SqlgreyIp, Self::SqlgreyFqdn, Self::SqlgreyRegexp];
 
     /// The word in front of a path; empty for our own format.
     pub fn word(self) -> &'static str {
@@ -38,11 +40,13 @@ impl Dialect {
             Self::Postgrey => "postgrey",
             Self::SqlgreyIp => "sqlgrey-ip",
             Self::SqlgreyFqdn => "sqlgrey-fqdn",
+            Self::SqlgreyRegexp => "sqlgrey-regexp",
         }
     }
 }
 
-/// A list file and its format. Text form: `/path`, or `postgrey:/path`, `sqlgrey-ip:/path`, `sqlgrey-fqdn:/path`.
+/// A list file and its format. Text form: `/path`, or `postgrey:/path`, `sqlgrey-ip:/path`, `sqlgrey-fqdn:/path`,
+/// `sqlgrey-regexp:/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListFile {
     /// How its lines are read.
@@ -65,7 +69,7 @@ impl FromStr for ListFile {
         let dialect = Dialect::FOREIGN.into_iter().find(|dialect| dialect.word() == word);
         let path = PathBuf::from(format!("/{path}"));
         dialect.map(|dialect| Self { dialect, path }).ok_or_else(|| {
-            format!("{word:?} is no format of list files; there are postgrey, sqlgrey-ip and sqlgrey-fqdn, and ours without a word")
+            format!("{word:?} is no format of list files; there are postgrey, sqlgrey-ip, sqlgrey-fqdn and sqlgrey-regexp, and ours without a word")
         })
     }
 }
@@ -173,6 +177,8 @@ pub(super) fn client(dialect: Dialect, entry: &str) -> Reading<ClientKey> {
         Dialect::Postgrey => postgrey_client(entry),
         Dialect::SqlgreyIp => sqlgrey_ip(entry),
         Dialect::SqlgreyFqdn => sqlgrey_fqdn(entry),
+        // A line is one expression, without slashes around it.
+        Dialect::SqlgreyRegexp => perl_pattern(entry.trim(), "(?i)"),
     }
 }
 
@@ -391,6 +397,8 @@ mod tests {
         ] {
             assert_eq!(client(Dialect::SqlgreyFqdn, entry), reading, "{entry}");
         }
+        let dynamic = client(Dialect::SqlgreyRegexp, "(^|[0-9.x_-])(dsl|pool)[0-9.x_-]\n");
+        assert_eq!(dynamic, Reading::Entry(Key::Pattern("(?i)(^|[0-9.x_-])(dsl|pool)[0-9.x_-]".to_owned())));
         for entry in ["  host.example.org ", "a b c", "a@b", "*"] {
             assert!(matches!(client(Dialect::SqlgreyFqdn, entry), Reading::Never(_)), "{entry}");
         }
@@ -399,7 +407,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_line_is_read(entry in "\\PC*") {
-            for dialect in [Dialect::Own, Dialect::Postgrey, Dialect::SqlgreyIp, Dialect::SqlgreyFqdn] {
+            for dialect in Dialect::FOREIGN.into_iter().chain([Dialect::Own]) {
                 let _ = client(dialect, &entry);
             }
         }

@@ -159,11 +159,27 @@ impl Signs {
     }
 }
 
+/// What lists of the administrator say of a client's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Named {
+    /// Nothing: it is what it looks like.
+    #[default]
+    Unlisted,
+    /// A line of a customer.
+    Dynamic,
+    /// A mail server.
+    Server,
+}
+
 /// What speaks against the client of this request, without a look-up.
-pub fn signs(request: &PolicyRequest<'_>, weights: &Weights) -> Signs {
+pub fn signs(request: &PolicyRequest<'_>, weights: &Weights, named: Named) -> Signs {
     let name = request.client_name.as_deref();
     let weighed = |sign: Sign, seen: bool| (seen && weights.of(sign) > 0).then_some(sign);
-    let dynamic = || name.is_some_and(|name| looks_dynamic(name, request.client_address));
+    let dynamic = || match named {
+        Named::Unlisted => name.is_some_and(|name| looks_dynamic(name, request.client_address)),
+        Named::Dynamic => true,
+        Named::Server => false,
+    };
     let seen = [
         weighed(Sign::NoConfirmedName, name.is_none()),
         weighed(Sign::DynamicName, dynamic()),
@@ -289,7 +305,7 @@ mod tests {
     }
 
     fn default_signs(request: &PolicyRequest<'_>) -> Signs {
-        signs(request, &Weights::default())
+        signs(request, &Weights::default(), Named::Unlisted)
     }
 
     #[test]
@@ -366,7 +382,7 @@ mod tests {
     #[test]
     fn spf_adds_its_sign_and_a_sign_without_weight_is_not_seen() {
         let weights = Weights { odd_helo: 0, spf_none: 3, spf_fail: 0, ..Weights::default() };
-        let seen = signs(&request("192.0.2.7", None, "pc"), &weights);
+        let seen = signs(&request("192.0.2.7", None, "pc"), &weights, Named::Unlisted);
         assert_eq!((seen.score(), seen.words().as_str()), (2, "no_confirmed_name"));
         for (spf, score, words) in [
             (SpfResult::None, 5, "no_confirmed_name,spf_none"),

@@ -95,6 +95,10 @@ pub struct GreylistSettings {
     pub dnswl: Vec<Dnswl>,
     /// Lists of clients that send our mail; it is not greylisted, and to whom they write is remembered.
     pub own_networks: Vec<ListFile>,
+    /// Lists of names of clients that count as names of lines of customers, beside those that look so by themselves.
+    pub dynamic_names: Vec<ListFile>,
+    /// Lists of names of clients that count as names of mail servers, whatever they look like.
+    pub server_names: Vec<ListFile>,
     /// How long it is remembered to whom we wrote, so that replies are not greylisted; 0s: not at all.
     pub remember_recipients: Period,
     /// Lists of recipients that nobody should write to.
@@ -148,6 +152,8 @@ impl Default for GreylistSettings {
             max_pending_per_net: 50,
             dnswl: Vec::new(),
             own_networks: Vec::new(),
+            dynamic_names: Vec::new(),
+            server_names: Vec::new(),
             remember_recipients: Period::seconds(30 * 86_400),
             traps: Vec::new(),
             trap_time: Period::seconds(86_400),
@@ -172,6 +178,7 @@ impl GreylistSettings {
     /// The files of all lists.
     pub fn files(&self) -> impl Iterator<Item = &ListFile> {
         let lists = self.optin.iter().chain(&self.optout).chain(&self.own_networks).chain(&self.traps);
+        let lists = lists.chain(&self.dynamic_names).chain(&self.server_names);
         lists.chain(self.delays.iter().flat_map(DelayRule::files))
     }
 

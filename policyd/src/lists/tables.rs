@@ -33,6 +33,10 @@ pub struct Tables {
     pub own_networks: ClientTable,
     /// Recipients that nobody should write to; files only.
     pub traps: AddressTable,
+    /// Names that count as those of lines of customers; files only.
+    pub dynamic_names: ClientTable,
+    /// Names that count as those of mail servers; files only.
+    pub server_names: ClientTable,
     /// Other delays, in milliseconds, each for the recipients of two lists: files, and entries of the configuration.
     pub delays: Vec<([AddressTable; 2], i64)>,
     /// What the files looked like before they were read.
@@ -55,6 +59,8 @@ impl Tables {
             optout: taken(AddressTable::load_recipients(&greylist.optout), &mut mistakes),
             own_networks: taken(ClientTable::load(&greylist.own_networks), &mut mistakes),
             traps: taken(AddressTable::load(&greylist.traps), &mut mistakes),
+            dynamic_names: taken(ClientTable::load(&greylist.dynamic_names), &mut mistakes),
+            server_names: taken(ClientTable::load(&greylist.server_names), &mut mistakes),
             delays: greylist.delays.iter().map(|rule| delay(rule, &mut mistakes)).collect(),
         };
         mistakes.into_result(tables)
@@ -93,8 +99,9 @@ impl Tables {
         (tables, mistakes)
     }
 
-    pub(super) fn clients(&self) -> [&ClientTable; 3] {
-        [&self.client_whitelist, &self.client_blacklist, &self.own_networks]
+    pub(super) fn clients(&self) -> [&ClientTable; 5] {
+        let names = [&self.dynamic_names, &self.server_names];
+        [&self.client_whitelist, &self.client_blacklist, &self.own_networks, names[0], names[1]]
     }
 
     fn addresses(&self) -> [&AddressTable; 7] {

@@ -4,9 +4,10 @@
 
 use std::net::IpAddr;
 
+use common::lookup::ClientTable;
 use common::mail;
 
-use crate::checks::adaptive::{self, Signs};
+use crate::checks::adaptive::{self, Named, Signs};
 use crate::config::GreylistMode;
 use crate::lists::Now;
 use crate::policy::Policy;
@@ -56,7 +57,9 @@ pub fn question(policy: &Policy, request: &PolicyRequest<'_>, forced: bool, scor
         return Question::Decided(exempt);
     }
     let signs = match settings.mode {
-        GreylistMode::Adaptive => adaptive::signs(request, &settings.signs).with_score(score, &settings.signs),
+        GreylistMode::Adaptive => {
+            adaptive::signs(request, &settings.signs, named(&lists, request)).with_score(score, &settings.signs)
+        }
         _ => Signs::default(),
     };
     let most = signs.score().saturating_add(settings.signs.most_of_lookups());
@@ -64,6 +67,18 @@ pub fn question(policy: &Policy, request: &PolicyRequest<'_>, forced: bool, scor
         return Question::Decided(unsuspicious(signs));
     }
     Question::Suspect(client, signs)
+}
+
+/// What the administrator's lists say of the client's confirmed name; that of mail servers first, as in sqlgrey.
+fn named(lists: &Now<'_>, request: &PolicyRequest<'_>) -> Named {
+    let [files, _] = lists.tables();
+    let Some(name) = request.client_name.as_deref() else { return Named::Unlisted };
+    let has = |list: &ClientTable| !list.is_empty() && list.find(None, Some(name)).is_some();
+    match (has(&files.server_names), has(&files.dynamic_names)) {
+        (true, _) => Named::Server,
+        (false, true) => Named::Dynamic,
+        (false, false) => Named::Unlisted,
+    }
 }
 
 pub(super) fn unsuspicious(signs: Signs) -> Finding {
@@ -212,6 +227,35 @@ mod tests {
         assert_eq!(reason(&policy, "joe@example.org"), None);
         for recipient in ["joe@example.net", "joe@example.com", ""] {
             assert_eq!(reason(&policy, recipient), Some(Reason::OptedOut), "{recipient}");
+        }
+    }
+
+    #[test]
+    fn lists_say_whose_name_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            vec![format!("sqlgrey-regexp:{}", path.display()).parse().unwrap()]
+        };
+        let mut settings = Settings::default();
+        settings.greylist.dynamic_names = list("dyn", "(^|[0-9.x_-])rented[0-9.x_-]\n");
+        settings.greylist.server_names = list("server", "^(.+[._-])*(mta|relay)[0-9]*[._-]\n");
+        let policy = Policy::load(settings).unwrap();
+        for (name, reason) in [
+            ("MTA1.pool.example.net", Some(Reason::Unsuspicious)),
+            ("host.dsl.example.net", None),
+            ("box.rented.example.net", None),
+            ("relay.rented.example.net", Some(Reason::Unsuspicious)),
+            ("box.example.net", Some(Reason::Unsuspicious)),
+        ] {
+            let mut rcpt = request(ProtocolState::Rcpt, "a@example.net");
+            (rcpt.client_name, rcpt.helo_name) = (Some(name.into()), "mx.example.net".into());
+            let found = match question(&policy, &rcpt, false, 0) {
+                Question::Decided(finding) => Some(finding.reason),
+                _ => None,
+            };
+            assert_eq!(found, reason, "{name}");
         }
     }
 
