@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -76,11 +77,58 @@ impl Stream {
         }
     }
 
+    /// The same connection once more. It stays open until both have gone.
+    pub fn twin(&self) -> io::Result<Twin> {
+        Ok(match self {
+            Self::Tcp(stream) => Twin::Tcp(stream.as_fd().try_clone_to_owned()?.into()),
+            Self::Unix(stream) => Twin::Unix(stream.as_fd().try_clone_to_owned()?.into()),
+        })
+    }
+
+    /// Waits for something to arrive and looks at it; it can still be read. 0: the peer has closed.
+    pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.peek(buffer).await,
+            Self::Unix(stream) => {
+                let look = || Ok(rustix::net::recv(stream, &mut *buffer, rustix::net::RecvFlags::PEEK)?.1);
+                stream.async_io(tokio::io::Interest::READABLE, look).await
+            }
+        }
+    }
+
     /// Reads what has already arrived, without waiting; `WouldBlock` when there is nothing, `Ok(0)` when the peer has closed.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read(buffer),
             Self::Unix(stream) => stream.try_read(buffer),
+        }
+    }
+}
+
+/// A second handle of a connection, outside the event loop.
+#[derive(Debug)]
+pub enum Twin {
+    /// A TCP connection.
+    Tcp(std::net::TcpStream),
+    /// A connection to a UNIX socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Twin {
+    /// A third one, which the event loop watches.
+    pub fn watch(&self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream.try_clone()?)?),
+            Self::Unix(stream) => Stream::Unix(UnixStream::from_std(stream.try_clone()?)?),
+        })
+    }
+}
+
+impl AsFd for Twin {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }

@@ -12,13 +12,17 @@ use common::handover::HandoverSettings;
 use common::mail::hostname;
 use common::net::SocketOptions;
 use common::record::LogSettings;
+use common::store::StoreSettings;
 use common::units::{Period, Size};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::ambiguity::AmbiguitySettings;
+use crate::ledger::LedgerSettings;
 use crate::message::edit::HeaderSettings;
 use crate::message::settings::MimeSettings;
+use crate::poison::PoisonSettings;
+use crate::quarantine::QuarantineSettings;
 use crate::reinject::Target;
 use crate::scan::AntivirusSettings;
 use crate::scan::banned::BannedSettings;
@@ -33,6 +37,8 @@ pub const ANSWER_MARGIN: std::time::Duration = std::time::Duration::from_secs(2)
 /// Everything that contentd reads from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
+    /// `[store]`
+    pub store: StoreSettings,
     /// `[log]`
     pub log: LogSettings,
     /// `[contentd]`
@@ -53,6 +59,12 @@ pub struct Settings {
     pub mime: MimeSettings,
     /// `[ambiguity]`
     pub ambiguity: AmbiguitySettings,
+    /// `[quarantine]`
+    pub quarantine: QuarantineSettings,
+    /// `[ledger]`
+    pub ledger: LedgerSettings,
+    /// `[poison]`
+    pub poison: PoisonSettings,
 }
 
 impl Settings {
@@ -60,6 +72,7 @@ impl Settings {
     pub fn read(source: &Source) -> Result<Settings, Mistakes> {
         let mut mistakes = Mistakes::new();
         let settings = Settings {
+            store: StoreSettings::read(source, &mut mistakes),
             log: source.section("log", &mut mistakes),
             contentd: source.section("contentd", &mut mistakes),
             antivirus: source.section("antivirus", &mut mistakes),
@@ -70,6 +83,9 @@ impl Settings {
             unpack: source.section("unpack", &mut mistakes),
             mime: source.section("mime", &mut mistakes),
             ambiguity: source.section("ambiguity", &mut mistakes),
+            quarantine: source.section("quarantine", &mut mistakes),
+            ledger: source.section("ledger", &mut mistakes),
+            poison: source.section("poison", &mut mistakes),
         };
         // A section with a mistake was replaced by its defaults; looking at combinations then would only confuse.
         if mistakes.is_empty() {
@@ -109,6 +125,8 @@ impl Settings {
             ("headers", owned(self.headers.mistakes())),
             ("unpack", owned(self.unpack.mistakes())),
             ("mime", owned(self.mime.mistakes())),
+            ("quarantine", owned(self.quarantine.mistakes())),
+            ("ledger", owned(self.ledger.mistakes())),
         ];
         for (section, wrong) in sections {
             for (key, message) in wrong {
@@ -154,6 +172,10 @@ pub struct ContentdSettings {
     pub hostname: String,
     /// Most sessions at once.
     pub max_sessions: usize,
+    /// Most messages at once, from MAIL to the answer.
+    pub max_messages: usize,
+    /// While we use more memory than this no message may begin; 0: no limit.
+    pub max_memory: Size,
     /// Most recipients of one message.
     pub max_recipients: usize,
     /// Largest message.
@@ -170,10 +192,16 @@ pub struct ContentdSettings {
     pub deadline: Period,
     /// Postfix's `smtpd_proxy_timeout`.
     pub proxy_timeout: Period,
-    /// Longest wait for a command.
+    /// Longest wait for a command while no message has begun.
+    pub idle_timeout: Period,
+    /// Longest wait for a command between MAIL and DATA.
     pub command_timeout: Period,
     /// Longest wait for the next bytes of a message.
     pub data_timeout: Period,
+    /// Longest time for all of a message to come.
+    pub data_limit: Period,
+    /// Longest wait for the client to take a reply.
+    pub reply_timeout: Period,
     /// How long messages in progress may go on after SIGTERM. Shorter than `proxy_timeout`, it can cut off the
     /// answer to a message that the next hop has taken, and the client sends it again.
     pub drain: Period,
@@ -191,6 +219,8 @@ impl Default for ContentdSettings {
             allow: vec!["127.0.0.1".into(), "::1".into()],
             hostname: String::new(),
             max_sessions: 100,
+            max_messages: 100,
+            max_memory: Size(1_000_000_000),
             max_recipients: 1100,
             max_size: Size(100_000_000),
             spool_dir: String::new(),
@@ -199,8 +229,11 @@ impl Default for ContentdSettings {
             bare_newline: BareNewline::Normalize,
             deadline: Period::seconds(90),
             proxy_timeout: Period::seconds(100),
+            idle_timeout: Period::seconds(300),
             command_timeout: Period::seconds(300),
             data_timeout: Period::seconds(300),
+            data_limit: Period::seconds(3600),
+            reply_timeout: Period::seconds(60),
             drain: Period::seconds(100),
         }
     }
@@ -295,8 +328,17 @@ impl ContentdSettings {
         );
         wrong("reinject_timeout", self.reinject_timeout >= self.proxy_timeout, "must be below contentd.proxy_timeout");
         wrong("reinject_timeout", self.reinject_timeout.0.is_zero(), "must not be 0");
-        wrong("command_timeout", self.command_timeout.0.is_zero(), "must not be 0");
-        wrong("data_timeout", self.data_timeout.0.is_zero(), "must not be 0");
+        let limits = [
+            ("idle_timeout", self.idle_timeout),
+            ("command_timeout", self.command_timeout),
+            ("data_timeout", self.data_timeout),
+            ("data_limit", self.data_limit),
+            ("reply_timeout", self.reply_timeout),
+        ];
+        for (key, limit) in limits {
+            wrong(key, limit.0.is_zero(), "must not be 0");
+        }
+        wrong("max_messages", self.max_messages == 0, "must be at least 1");
     }
 }
 
@@ -340,11 +382,18 @@ mod tests {
             ("bare_newline = \"keep\"", "octroi.toml:2: contentd.bare_newline: "),
             ("spool_dir = \"/dev/null/spool\"", "octroi.toml:2: contentd.spool_dir: "),
             ("max_sessions = 0", "octroi.toml:2: contentd.max_sessions: "),
+            ("max_messages = 0", "octroi.toml:2: contentd.max_messages: "),
+            ("reply_timeout = \"0s\"", "octroi.toml:2: contentd.reply_timeout: "),
             ("colour = 1", "octroi.toml:2: contentd.colour: "),
             ("max_size = \"1MB\"\n[log]\nlevel = \"loud\"", "octroi.toml:4: log.level: "),
             ("[banned]\nnames = [\"(\"]", "octroi.toml:3: banned.names: "),
             ("[mime]\nmax_parts = 0", "octroi.toml:3: mime.max_parts: "),
             ("[ambiguity]\nnames_differ = \"maybe\"", "octroi.toml:3: ambiguity.names_differ: \"maybe\" is not"),
+            ("[quarantine]\ndirectory = \"x\"", "octroi.toml:3: quarantine.directory: "),
+            ("[quarantine]\nkeep = \"0s\"", "octroi.toml:3: quarantine.keep: "),
+            ("[ledger]\nkeep = \"0s\"", "octroi.toml:3: ledger.keep: "),
+            ("[poison]\naction = \"pass\"", "octroi.toml:3: poison.action: "),
+            ("[destiny]\nvirus = \"bounce\"", "octroi.toml:3: destiny.virus: "),
         ] {
             let mistakes = read(&format!("[contentd]\n{lines}\n")).unwrap_err();
             assert!(mistakes.starts_with(told), "{lines}: {mistakes}");

@@ -5,6 +5,7 @@
 //! and never changes the rules of a session that is open. A configuration that is wrong changes nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use common::config::{Mistake, Mistakes};
@@ -12,11 +13,16 @@ use common::handover::Secret;
 use common::net::Stream;
 use ipnet::IpNet;
 
+use crate::admission::Admission;
 use crate::config::Settings;
+use crate::ledger::Ledger;
 use crate::pipeline::Pipeline;
+use crate::quarantine::Quarantine;
 use crate::reinject::Target;
 use crate::spool::Budget;
+use crate::store::Access;
 use crate::verdict::Policy;
+use crate::witness::Witness;
 
 /// One configuration, ready for use.
 #[derive(Debug)]
@@ -69,13 +75,39 @@ fn secret_mistake(message: String) -> Mistakes {
 pub struct Daemon {
     running: ArcSwap<Running>,
     pub(crate) budget: Arc<Budget>,
+    /// The way to the store.
+    pub store: Arc<Access>,
+    /// The quarantine of this host.
+    pub quarantine: Arc<Quarantine>,
+    /// What must not be delivered, or inspected, again.
+    pub ledger: Arc<Ledger>,
+    /// The witness, where there is one.
+    pub witness: Arc<Witness>,
+    /// Messages that were inspected in time.
+    pub(crate) inspected: AtomicU64,
+    /// Who may begin a message.
+    pub(crate) admission: Admission,
 }
 
 impl Daemon {
     /// Makes everything ready. Errors: what a stage finds wrong with its settings.
     pub fn new(settings: Settings) -> Result<Arc<Daemon>, Mistakes> {
         let budget = Budget::new(settings.contentd.spool_total.0);
-        Ok(Arc::new(Daemon { running: ArcSwap::from_pointee(Running::new(settings)?), budget }))
+        let store = Access::new(&settings.store);
+        let quarantine = Quarantine::new(store.clone());
+        let (ledger, witness) = (Ledger::new(store.clone()), Arc::new(Witness::default()));
+        let inspected = AtomicU64::new(0);
+        let running = ArcSwap::from_pointee(Running::new(settings)?);
+        Ok(Arc::new(Daemon {
+            running,
+            budget,
+            store,
+            quarantine,
+            ledger,
+            witness,
+            inspected,
+            admission: Admission::new(),
+        }))
     }
 
     /// The configuration in force.
@@ -96,6 +128,8 @@ impl Daemon {
             ("contentd.max_sessions", now.max_sessions != next.max_sessions),
             ("contentd.drain", now.drain != next.drain),
             ("log", old.settings.log != settings.log),
+            ("store", old.settings.store != settings.store),
+            ("ledger.directory", old.settings.ledger.directory != settings.ledger.directory),
         ];
         let total = next.spool_total.0;
         self.running.store(Arc::new(Running::new(settings)?));

@@ -110,6 +110,12 @@ impl Decision {
         self.detail.clone_from(&verdict.detail);
     }
 
+    /// The message was not inspected, because of what came of it before.
+    pub(crate) fn poisoned(&mut self, destiny: &'static str, detail: String) {
+        (self.category, self.destiny, self.reason) = ("unchecked", destiny, "poison");
+        self.detail = detail;
+    }
+
     pub(crate) fn forwarded(&mut self, took: Duration, reply: &Reply) {
         self.forward = took;
         self.nexthop(reply);

@@ -16,6 +16,9 @@ use contentd::daemon::Daemon;
 use contentd::postfix;
 use contentd::scan::clamd_conf;
 use contentd::scan_command::{self, ScanArgs};
+use contentd::witness;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 const NAME: &str = "contentd";
 
@@ -41,6 +44,9 @@ enum Command {
         #[arg(long, value_name = "DIR", requires = "postfix")]
         postfix_config: Option<PathBuf>,
     },
+    /// Started by contentd itself
+    #[command(hide = true)]
+    Witness { folder: PathBuf },
     /// Inspect messages from files, folders or standard input, without server, network or database
     Scan(ScanArgs),
 }
@@ -56,6 +62,12 @@ fn main() -> ExitCode {
             return ExitCode::from(status);
         }
     };
+    if let Some(Command::Witness { folder }) = &arguments.command {
+        return match witness::process::run(folder) {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err(error) => fail(NAME, exit::UNAVAILABLE, format!("witness: {error}")),
+        };
+    }
     let settings = match read(&arguments) {
         Ok(settings) => settings,
         Err(mistakes) => return fail(NAME, exit::CONFIG, mistakes),
@@ -74,7 +86,7 @@ fn main() -> ExitCode {
             Some(Command::Check { postfix, postfix_config }) => {
                 check(settings, postfix.then_some(postfix_config.as_deref()))
             }
-            Some(Command::Scan(_)) => scan(arguments, settings).await,
+            Some(Command::Scan(_) | Command::Witness { .. }) => scan(arguments, settings).await,
         }
     })
 }
@@ -139,11 +151,38 @@ async fn serve(arguments: &Arguments, settings: Settings) -> ExitCode {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = addresses.join(" "), reinject = %contentd.reinject, "started");
     let stop = signals.stop();
     let reloads = tokio::spawn(reload(signals, daemon.clone(), arguments.config.clone(), status.clone()));
+    let witness = Watch::start(&daemon).await;
     notify_ready(&status);
     contentd::run(listeners, http, daemon, stop).await;
     reloads.abort();
+    witness.stop().await;
     tracing::info!("stopped");
     ExitCode::from(exit::OK)
+}
+
+/// The witness, and what earlier ones have left.
+struct Watch {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Watch {
+    async fn start(daemon: &Arc<Daemon>) -> Watch {
+        let watch = Watch { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let settings = daemon.running().settings.ledger.clone();
+        for leftover in witness::recover::recover(&settings.folder(), &daemon.ledger, settings.keep).await {
+            watch.tasks.spawn(leftover.follow(daemon.ledger.clone(), watch.stop.clone()));
+        }
+        let (witness, stop) = (daemon.witness.clone(), watch.stop.clone());
+        watch.tasks.spawn(async move { witness.keep(settings.folder(), stop).await });
+        watch
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
 }
 
 async fn listeners(contentd: &contentd::config::ContentdSettings) -> Result<Vec<Listener>, net::BindError> {

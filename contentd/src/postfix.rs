@@ -61,6 +61,7 @@ fn front(contentd: &ContentdSettings, main: &[(&str, &str)], services: &[Service
     }
     for service in fronts {
         let name = &service.name;
+        problems.extend(smuggling(main, service));
         let timeout = value(main, service, "smtpd_proxy_timeout").and_then(seconds).unwrap_or(Duration::from_secs(100));
         if timeout < contentd.proxy_timeout.0 {
             problems.push(format!(
@@ -77,6 +78,27 @@ fn front(contentd: &ContentdSettings, main: &[(&str, &str)], services: &[Service
                 contentd.max_size
             ));
         }
+    }
+    problems
+}
+
+/// What lets a second message in behind a false end of the first. Only of what this Postfix knows.
+fn smuggling(main: &[(&str, &str)], service: &Service) -> Vec<String> {
+    let name = &service.name;
+    let is = |key: &str, wrong: &[&str]| {
+        main.iter().any(|(known, _)| *known == key)
+            && wrong.contains(&value(main, service, key).unwrap_or_default().to_ascii_lowercase().as_str())
+    };
+    let mut problems = Vec::new();
+    if is("smtpd_forbid_bare_newline", &["no", ""]) {
+        problems.push(format!(
+            "postfix {name}: needs smtpd_forbid_bare_newline = normalize, else a false end of data lets a second message in"
+        ));
+    }
+    if is("smtpd_forbid_unauth_pipelining", &["no", ""]) {
+        problems.push(format!(
+            "postfix {name}: needs smtpd_forbid_unauth_pipelining = yes, else it talks to clients that do not listen"
+        ));
     }
     problems
 }
@@ -172,7 +194,7 @@ fn spell(addresses: &[Address]) -> String {
 mod tests {
     use super::*;
 
-    const MAIN: &str = "message_size_limit = 10240000\nsmtpd_proxy_timeout = 100s\nsmtpd_proxy_filter = \nsmtpd_authorized_xforward_hosts = \nsmtpd_forbid_bare_newline_exclusions = $mynetworks\n";
+    const MAIN: &str = "message_size_limit = 10240000\nsmtpd_proxy_timeout = 100s\nsmtpd_proxy_filter = \nsmtpd_authorized_xforward_hosts = \nsmtpd_forbid_bare_newline_exclusions = $mynetworks\nsmtpd_forbid_bare_newline = normalize\nsmtpd_forbid_unauth_pipelining = yes\n";
     const MASTER: &str = "smtp inet n - y - 20 smtpd -o smtpd_proxy_filter=127.0.0.1:10024\n\
         pickup unix n - y 60 1 pickup\n\
         127.0.0.1:10025 inet n - y - - smtpd -o smtpd_proxy_filter= -o smtpd_authorized_xforward_hosts=127.0.0.0/8 -o smtpd_forbid_bare_newline_exclusions=\n";
@@ -200,6 +222,8 @@ mod tests {
             ),
             (MAIN.to_owned(), MASTER.replace("-o smtpd_authorized_xforward_hosts=127.0.0.0/8 ", ""), "xforward"),
             (MAIN.to_owned(), MASTER.replace(" -o smtpd_forbid_bare_newline_exclusions=", ""), "smuggled"),
+            (MAIN.replace("= normalize", "= no"), MASTER.to_owned(), "false end of data"),
+            (MAIN.replace("pipelining = yes", "pipelining = no"), MASTER.to_owned(), "do not listen"),
         ] {
             let found = found(&main, &master);
             assert!(found.iter().any(|line| line.contains(word)), "{word}: {found:?}");

@@ -7,11 +7,12 @@
 //! and 4.5.3.2.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use common::address::Address;
-use common::net::Stream;
+use common::net::{Stream, Twin};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -126,6 +127,8 @@ pub struct NextHop {
     input: BytesMut,
     parser: ReplyParser,
     timeout: Duration,
+    /// The same connection once more, for the witness and to look ahead.
+    twin: Option<Twin>,
 }
 
 impl NextHop {
@@ -137,9 +140,11 @@ impl NextHop {
         let connected = timeout_at(deadline, Stream::connect(&target.address)).await;
         let stream =
             connected.map_err(|_| failed(Failure::Timeout))?.map_err(|error| failed(Failure::Connect(error)))?;
+        // Without it there is no witness for this message, and nothing else is missing.
+        let twin = stream.twin().ok();
         let (read, write) = tokio::io::split(stream);
-        let mut hop =
-            NextHop { read, write, input: BytesMut::new(), parser: ReplyParser::default(), timeout: target.timeout };
+        let (input, parser) = (BytesMut::new(), ReplyParser::default());
+        let mut hop = NextHop { read, write, input, parser, timeout: target.timeout, twin };
         hop.greet(&target.hostname, forwarded, deadline).await?;
         Ok(hop)
     }
@@ -217,17 +222,47 @@ impl NextHop {
     /// The final dot, and the verdict of the next hop: 2xx, 4xx or 5xx. Once this has been called the message
     /// may be delivered, whatever it returns.
     pub async fn end(&mut self, deadline: Instant) -> Result<Reply, HopError> {
+        match self.dot(deadline).await? {
+            Some(early) => Ok(early),
+            None => self.answer(deadline).await,
+        }
+    }
+
+    /// The final dot alone. A refusal that has come before it is returned, and no dot is sent then.
+    pub async fn dot(&mut self, deadline: Instant) -> Result<Option<Reply>, HopError> {
         // A reply that is already here is not one to the dot.
         if let Some(early) = self.write_listening(&[], deadline).await? {
-            return Ok(early);
+            return Ok(Some(early));
         }
-        let written = timeout_at(deadline, self.write.write_all(END_OF_DATA)).await;
-        if written.is_err() {
-            return Err(HopError { stage: Stage::End, failure: Failure::Timeout });
+        match timeout_at(deadline, self.write.write_all(END_OF_DATA)).await {
+            // A failed write says nothing about what was read before it: the reply decides.
+            Ok(_) => Ok(None),
+            Err(_) => Err(HopError { stage: Stage::End, failure: Failure::Timeout }),
         }
-        // A failed write says nothing about what was read before it: the reply decides.
+    }
+
+    /// The reply to the final dot: 2xx, 4xx or 5xx.
+    pub async fn answer(&mut self, deadline: Instant) -> Result<Reply, HopError> {
         let reply = self.reply(Stage::End, deadline).await?;
         require_answer(Stage::End, reply)
+    }
+
+    /// The connection itself, for somebody who goes on listening when we are gone.
+    pub fn connection(&self) -> Option<BorrowedFd<'_>> {
+        self.twin.as_ref().map(Twin::as_fd)
+    }
+
+    /// Waits for the whole reply and leaves it unread: until [`NextHop::answer`] takes it, whoever else has the connection can read it.
+    /// None when that cannot be done; then the reply is to be taken as it comes.
+    pub async fn foresee(&self, deadline: Instant) -> Option<Reply> {
+        if !self.input.is_empty() || self.parser.started() {
+            return None;
+        }
+        let connection = self.twin.as_ref()?.watch().ok()?;
+        let mut buffer = [0; 1024];
+        let length = timeout_at(deadline, connection.peek(&mut buffer)).await.ok()?.ok()?;
+        // The whole of it, as a rule; if not, it is not worth more trouble.
+        ReplyParser::default().feed(&buffer[..length]).ok()?.1
     }
 
     /// Ends the session politely, without waiting for the answer (as Postfix does). Outside DATA only.

@@ -90,6 +90,13 @@ impl Budget {
         metrics::gauge!("octroi_contentd_spool_bytes").set(self.used() as f64);
     }
 
+    /// Sets bytes aside for a message that is to come.
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Share, SpoolError> {
+        self.take(bytes)?;
+        self.report();
+        Ok(Share { budget: self.clone(), bytes, used: 0 })
+    }
+
     fn take(&self, bytes: u64) -> Result<(), SpoolError> {
         let limit = self.limit.load(Ordering::Relaxed);
         let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
@@ -102,9 +109,28 @@ impl Budget {
 
 /// What one message has taken from the budget; given back when the message goes.
 #[derive(Debug)]
-struct Share {
+pub(crate) struct Share {
     budget: Arc<Budget>,
     bytes: u64,
+    /// So many of them are in use.
+    used: u64,
+}
+
+impl Share {
+    /// Uses more: first what is set aside.
+    fn spend(&mut self, bytes: u64) -> Result<(), SpoolError> {
+        let more = (self.used + bytes).saturating_sub(self.bytes);
+        self.budget.take(more)?;
+        self.bytes += more;
+        self.used += bytes;
+        Ok(())
+    }
+
+    /// Gives back what was set aside and is not used.
+    fn settle(&mut self) {
+        self.budget.used.fetch_sub(self.bytes - self.used, Ordering::Relaxed);
+        self.bytes = self.used;
+    }
 }
 
 impl Drop for Share {
@@ -128,7 +154,12 @@ pub struct Writer {
 impl Writer {
     /// Begins an empty message.
     pub fn new(place: Place, budget: Arc<Budget>) -> Writer {
-        Writer { place, share: Share { budget, bytes: 0 }, pending: Vec::new(), file: None, len: 0 }
+        Writer::with(place, Share { budget, bytes: 0, used: 0 })
+    }
+
+    /// The same, with bytes that have been set aside for it.
+    pub(crate) fn with(place: Place, share: Share) -> Writer {
+        Writer { place, share, pending: Vec::new(), file: None, len: 0 }
     }
 
     /// Bytes written so far.
@@ -143,8 +174,7 @@ impl Writer {
 
     /// Adds bytes; over the memory limit they go to the file.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
-        self.share.budget.take(bytes.len() as u64)?;
-        self.share.bytes += bytes.len() as u64;
+        self.share.spend(bytes.len() as u64)?;
         self.len += bytes.len() as u64;
         self.pending.extend_from_slice(bytes);
         let limit = if self.file.is_some() { WRITE_BUFFER } else { self.place.memory };
@@ -156,6 +186,7 @@ impl Writer {
         if self.file.is_some() {
             self.flush().await?;
         }
+        self.share.settle();
         self.share.budget.report();
         let content = match self.file {
             Some(file) => Content::File(file),
@@ -241,17 +272,20 @@ impl Message {
 
     async fn slice(&self, at: u64, limit: usize) -> io::Result<Bytes> {
         match &self.0.content {
-            Content::Memory(_) => self.load(at, limit),
+            Content::Memory(_) => self.read(at, limit),
             Content::File(_) => {
                 let message = self.clone();
-                spawn_blocking(move || message.load(at, limit)).await.map_err(io::Error::other)?
+                spawn_blocking(move || message.read(at, limit)).await.map_err(io::Error::other)?
             }
         }
     }
 
-    /// Blocks when the message is in a file.
-    fn load(&self, at: u64, limit: usize) -> io::Result<Bytes> {
-        let length = (self.0.len - at).min(limit as u64) as usize;
+    /// Up to `limit` bytes from `at` on; empty at the end. Blocks when the message is in a file.
+    pub fn read(&self, at: u64, limit: usize) -> io::Result<Bytes> {
+        let length = self.0.len.saturating_sub(at).min(limit as u64) as usize;
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
         match &self.0.content {
             Content::Memory(bytes) => Ok(bytes.slice(at as usize..at as usize + length)),
             Content::File(file) => {
@@ -286,10 +320,10 @@ impl Reader {
             return Poll::Ready(Ok(()));
         }
         let loaded = if let Content::Memory(_) = self.message.0.content {
-            self.message.load(self.at, CHUNK)
+            self.message.read(self.at, CHUNK)
         } else {
             let (message, at) = (self.message.clone(), self.at);
-            let task = self.loading.get_or_insert_with(|| spawn_blocking(move || message.load(at, CHUNK)));
+            let task = self.loading.get_or_insert_with(|| spawn_blocking(move || message.read(at, CHUNK)));
             let loaded = ready!(Pin::new(task).poll(context));
             self.loading = None;
             loaded.map_err(io::Error::other).flatten()

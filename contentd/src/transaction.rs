@@ -5,34 +5,43 @@
 //! after the next hop's 2xx, and no final dot once the client is gone or the deadline has passed (DESIGN
 //! section 2, Content 1).
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes};
 use common::orders::Order;
+use common::units::Period;
 use metrics::counter;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::BareNewline;
-use crate::daemon::Running;
+use crate::daemon::{Daemon, Running};
 use crate::decision::{Decision, Told};
+use crate::delivery::Delivery;
 use crate::envelope::{Envelope, MessageId};
 use crate::findings::Findings;
 use crate::handover::{Handover, attachment};
+use crate::identity::{Identity, Key};
+use crate::ledger::{Kind, OnStoreError};
 use crate::message::edit::{self, Edit};
 use crate::message::own;
+use crate::poison::PoisonAction;
+use crate::quarantine::Why;
 use crate::reinject::{Failure, HopError, NextHop, Progress, Stage, Target};
 use crate::smtp::data::Decoder;
 use crate::smtp::front::{Front, FrontError};
 use crate::smtp::protocol::too_big;
 use crate::smtp::reply::Reply;
-use crate::spool::{Budget, Message, SpoolError, Writer};
+use crate::spool::{Message, Share, SpoolError, Writer};
 use crate::verdict::{Destiny, decide};
+use crate::witness::Inspecting;
 
 /// How much of a message can be header section. For Postfix it ends at 100 KiB (header_size_limit), the rest is body.
 const HEADER_LIMIT: usize = 1024 * 1024;
 
 const CLIENT_TIMEOUT: &str = "client-timeout";
+const SILENT: &str = "next-hop-silent";
 
 /// What the server does when the message has been dealt with.
 #[derive(Debug)]
@@ -43,6 +52,8 @@ pub(crate) struct Answer {
     pub(crate) close: bool,
     /// To be left with QUIT after the reply.
     pub(crate) hop: Option<NextHop>,
+    /// What the client must hear, when the next hop has the message.
+    pub(crate) delivery: Option<Delivery>,
 }
 
 /// Why the path ended before its end.
@@ -58,9 +69,11 @@ struct Stop {
 pub(crate) struct Transaction<'a> {
     front: &'a mut Front,
     running: &'a Running,
-    budget: Arc<Budget>,
+    daemon: &'a Daemon,
     envelope: Envelope,
     hop: Option<NextHop>,
+    /// Room that has been set aside for the message.
+    share: Option<Share>,
     /// Where the message goes.
     target: &'a Target,
     /// The envelope with which it goes, when policyd has ordered another one.
@@ -68,6 +81,12 @@ pub(crate) struct Transaction<'a> {
     /// Set by the client's final dot.
     clock: Clock,
     decision: Decision,
+    /// By which the message is known again.
+    identity: Option<Identity>,
+    /// What could crash us goes on.
+    inspecting: Option<Inspecting>,
+    /// The next hop has the message.
+    delivery: Option<Delivery>,
 }
 
 /// The limits that run from the client's final dot.
@@ -95,13 +114,28 @@ impl<'a> Transaction<'a> {
     pub(crate) fn new(
         front: &'a mut Front,
         running: &'a Running,
-        budget: Arc<Budget>,
+        daemon: &'a Daemon,
         envelope: Envelope,
         hop: NextHop,
+        share: Option<Share>,
     ) -> Transaction<'a> {
         let decision = Decision::new();
         let (target, clock) = (&running.target, Clock::start(running));
-        Transaction { front, running, budget, envelope, hop: Some(hop), target, outgoing: None, clock, decision }
+        Transaction {
+            front,
+            running,
+            daemon,
+            envelope,
+            hop: Some(hop),
+            share,
+            target,
+            outgoing: None,
+            clock,
+            decision,
+            identity: None,
+            inspecting: None,
+            delivery: None,
+        }
     }
 
     /// Takes the message all the way; never fails: whatever happens becomes an answer and one log event.
@@ -112,18 +146,23 @@ impl<'a> Transaction<'a> {
             Err(stop) => (stop.reply, stop.reason),
         };
         self.decision.write(&self.envelope, Told::of(reply.as_ref()), reason);
-        Answer { reply, close: reason == CLIENT_TIMEOUT, hop: self.hop }
+        Answer { reply, close: reason == CLIENT_TIMEOUT, hop: self.hop, delivery: self.delivery }
     }
 
     /// The path of a message.
     async fn stages(&mut self) -> Result<Reply, Stop> {
         let message = self.receive().await?;
+        if let Some(reply) = self.recall(&message).await? {
+            return Ok(reply);
+        }
         let handover = self.take_over(&message).await?;
         if handover.has(&Order::Discard) {
-            return Ok(self.discard(&handover));
+            return self.discard(&handover, &message).await;
         }
         let findings = self.inspect(&message).await?;
-        self.decide(&findings)?;
+        if let Some(reply) = self.decide(&findings, &message).await? {
+            return Ok(reply);
+        }
         self.obey(&handover, &findings).await?;
         let edit = self.edit(&message, &findings).await?;
         self.forward(&message, &edit).await
@@ -135,7 +174,10 @@ impl<'a> Transaction<'a> {
         let started = Instant::now();
         let settings = &self.running.settings.contentd;
         let (mut decoder, mut piece) = (Decoder::default(), Vec::new());
-        let mut kept = Ok(Writer::new(settings.place(), self.budget.clone()));
+        let mut kept = Ok(match self.share.take() {
+            Some(share) => Writer::with(settings.place(), share),
+            None => Writer::new(settings.place(), self.daemon.budget.clone()),
+        });
         loop {
             let input = self.front.input();
             let used = decoder.feed(input, &mut piece);
@@ -150,7 +192,8 @@ impl<'a> Transaction<'a> {
             if decoder.is_done() {
                 break;
             }
-            self.front.fill(settings.data_timeout.0).await.map_err(client_lost)?;
+            let patience = (Instant::now() + settings.data_timeout.0).min(started + settings.data_limit.0);
+            self.front.fill(patience).await.map_err(client_lost)?;
         }
         self.clock = Clock::start(self.running);
         self.front.shrink();
@@ -172,6 +215,83 @@ impl<'a> Transaction<'a> {
         }
     }
 
+    /// Knows a message again that has been here before: what was delivered is not delivered again, what crashed us is not inspected again.
+    async fn recall(&mut self, message: &Message) -> Result<Option<Reply>, Stop> {
+        let identity = Identity::of(message).await.map_err(|error| self.unreadable(&error))?;
+        self.identity = Some(identity);
+        let (ledger, settings) = (&self.daemon.ledger, &self.running.settings);
+        if settings.ledger.on_store_error == OnStoreError::Tempfail && !ledger.is_fresh() {
+            return Err(self.stop(451, "4.3.0", "local error, try again later", "ledger-unknown"));
+        }
+        let keys = self.keys();
+        if keys.iter().any(|key| ledger.is_open(*key)) {
+            return Err(self.stop(451, "4.3.0", "the last try is not over yet, try again later", "try-open"));
+        }
+        let delivered: Vec<Option<String>> = keys.iter().map(|key| ledger.delivered(*key)).collect();
+        match delivered.iter().flatten().next() {
+            None => self.refuse_poison(identity.key(), message).await,
+            Some(reply) if delivered.iter().all(Option::is_some) => {
+                counter!("octroi_contentd_repeats_total").increment(1);
+                self.decision.reason = "delivered-before";
+                Ok(Some(naming(&self.envelope.id, 250, "2.0.0", &format!("Ok, delivered before: {reply}"))))
+            }
+            Some(_) => {
+                counter!("octroi_contentd_repeats_total").increment(1);
+                self.leave_out(&delivered).await;
+                self.refuse_poison(identity.key(), message).await
+            }
+        }
+    }
+
+    /// Those who have the message do not get it again.
+    async fn leave_out(&mut self, delivered: &[Option<String>]) {
+        let mut rest = self.envelope.clone();
+        let mut had = delivered.iter();
+        rest.recipients.retain(|_| had.next().is_none_or(Option::is_none));
+        self.outgoing = Some(rest);
+        if let Some(hop) = self.hop.take() {
+            hop.quit().await;
+        }
+    }
+
+    /// Keys of the message for each recipient; none when it cannot be known again for sure.
+    fn keys(&self) -> Vec<Key> {
+        match self.identity.filter(|identity| identity.is_unique) {
+            Some(identity) => {
+                let (sender, recipients) = (&self.envelope.sender.address, &self.envelope.recipients);
+                recipients.iter().map(|recipient| identity.key_for(sender, &recipient.address)).collect()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Deals with a message that may not be inspected again.
+    async fn refuse_poison(&mut self, key: Key, message: &Message) -> Result<Option<Reply>, Stop> {
+        let (ledger, settings) = (&self.daemon.ledger, &self.running.settings.poison);
+        let (crashed, late) = (ledger.tries(Kind::Crashed, key), ledger.tries(Kind::Late, key));
+        if settings.after == 0 || crashed.max(late) < settings.after {
+            return Ok(None);
+        }
+        counter!("octroi_contentd_poison_total").increment(1);
+        self.decision.poisoned(settings.action.word(), format!("crashed {crashed}, late {late}"));
+        let told = "content could not be checked";
+        match settings.action {
+            PoisonAction::Reject => Err(self.stop(554, "5.7.0", told, "poison")),
+            PoisonAction::Tempfail => Err(self.stop(450, "4.7.0", told, "poison")),
+            PoisonAction::Quarantine => {
+                let detail = self.decision.detail.clone();
+                let why = Why { category: "unchecked", reason: "poison", detail: &detail, discarded: false };
+                self.quarantine(message, why).await?;
+                Ok(Some(naming(&self.envelope.id, 250, "2.7.0", "Ok, quarantined")))
+            }
+        }
+    }
+
+    fn unreadable(&self, error: &std::io::Error) -> Stop {
+        tracing::error!(id = %self.envelope.id, %error, "cannot read the spooled message");
+        self.stop(451, "4.3.0", "local error, try again later", "spool-error")
+    }
+
     /// Reads what policyd hands over with the message.
     async fn take_over(&mut self, message: &Message) -> Result<Handover, Stop> {
         let Some(secret) = &self.running.secret else { return Ok(Handover::default()) };
@@ -186,11 +306,22 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Accepts the message and lets it go nowhere.
-    fn discard(&mut self, handover: &Handover) -> Reply {
+    /// Accepts the message and lets it go nowhere; a copy is kept for a while.
+    async fn discard(&mut self, handover: &Handover, message: &Message) -> Result<Reply, Stop> {
+        let why = Why { category: "ordered", reason: "discarded", detail: "", discarded: true };
+        self.quarantine(message, why).await?;
         handover.obeyed();
         self.decision.reason = "discarded";
-        naming(&self.envelope.id, 250, "2.0.0", "Ok")
+        Ok(naming(&self.envelope.id, 250, "2.0.0", "Ok"))
+    }
+
+    /// Puts the message into the quarantine; only when this has succeeded may the client be told 2xx.
+    async fn quarantine(&mut self, message: &Message, why: Why<'_>) -> Result<(), Stop> {
+        self.last_look().await?;
+        let settings = &self.running.settings.quarantine;
+        let envelope = self.outgoing.as_ref().unwrap_or(&self.envelope);
+        let kept = self.daemon.quarantine.keep(settings, envelope, message, why).await;
+        kept.map_err(|_| self.stop(451, "4.3.0", "local error, try again later", "quarantine-failed"))
     }
 
     /// Does what policyd has ordered: refuses attachments, and opens another session with the next hop where the message goes
@@ -206,7 +337,7 @@ impl<'a> Transaction<'a> {
             self.decision.detail = name.chars().take(120).collect();
             return Err(self.stop(554, "5.7.1", "attachments are not accepted for this recipient", "no-attachments"));
         }
-        let changed = handover.envelope(&self.envelope);
+        let changed = handover.envelope(self.outgoing.as_ref().unwrap_or(&self.envelope));
         if handover.has(&Order::Hold) {
             self.target = &self.running.hold;
         }
@@ -215,7 +346,7 @@ impl<'a> Transaction<'a> {
         {
             hop.quit().await;
         }
-        self.outgoing = changed;
+        self.outgoing = changed.or(self.outgoing.take());
         handover.obeyed();
         Ok(())
     }
@@ -223,6 +354,10 @@ impl<'a> Transaction<'a> {
     /// Lets the pipeline look at the message, as long as the client is there and time is left.
     async fn inspect(&mut self, message: &Message) -> Result<Findings, Stop> {
         let started = Instant::now();
+        let key = self.identity.map(|identity| identity.key()).unwrap_or_default();
+        let _turn = self.turn(key).await?;
+        self.inspecting = Some(self.daemon.witness.inspecting(self.envelope.id.as_str(), key));
+        let others = self.daemon.inspected.load(Ordering::Relaxed);
         let inspected = self.running.pipeline.inspect(&self.envelope, message, self.clock.deadline);
         let findings = tokio::select! {
             // The pipeline keeps the deadline itself and says so in its findings; this is for a stage that does not.
@@ -230,27 +365,50 @@ impl<'a> Transaction<'a> {
             () = self.front.vanished() => return Err(client_lost(FrontError::Closed)),
         };
         self.decision.inspected(started.elapsed());
+        if Instant::now() < self.clock.deadline {
+            self.daemon.inspected.fetch_add(1, Ordering::Relaxed);
+        } else if self.daemon.inspected.load(Ordering::Relaxed) != others {
+            // While no other message was well in that time, it is the scanner or the machine, not this message.
+            drop(self.daemon.ledger.add(Kind::Late, &[key], self.envelope.id.as_str(), "", self.keep()));
+        }
         findings.ok_or_else(|| self.out_of_time())
     }
 
-    /// Turns findings into a verdict; only a verdict to pass goes on.
-    fn decide(&mut self, findings: &Findings) -> Result<(), Stop> {
+    /// A message that crashed us before is inspected with no other of its kind, so that it is known which one it was if it does so again.
+    async fn turn(&self, key: Key) -> Result<Option<OwnedSemaphorePermit>, Stop> {
+        if self.daemon.ledger.tries(Kind::Crashed, key) == 0 {
+            return Ok(None);
+        }
+        let turn = timeout_at(self.clock.deadline, self.daemon.ledger.alone.clone().acquire_owned()).await;
+        turn.map(Result::ok).map_err(|_| self.out_of_time())
+    }
+
+    /// How long the ledger remembers.
+    fn keep(&self) -> Period {
+        self.running.settings.ledger.keep
+    }
+
+    /// Turns findings into a verdict; only a verdict to pass goes on. The reply when the message is accepted and kept here.
+    async fn decide(&mut self, findings: &Findings, message: &Message) -> Result<Option<Reply>, Stop> {
         let verdict = decide(findings, &self.running.policy);
         self.decision.decided(&verdict);
         if verdict.destiny == Destiny::Pass {
-            return Ok(());
+            return Ok(None);
         }
         let reply =
             verdict.reply.unwrap_or_else(|| naming(&self.envelope.id, 451, "4.3.0", "no verdict, try again later"));
-        Err(Stop { reply: Some(reply), reason: verdict.reason.word() })
+        if !matches!(verdict.destiny, Destiny::Quarantine | Destiny::Discard) {
+            return Err(Stop { reply: Some(reply), reason: verdict.reason.word() });
+        }
+        let discarded = verdict.destiny == Destiny::Discard;
+        let (category, reason) = (verdict.category.word(), verdict.reason.word());
+        self.quarantine(message, Why { category, reason, detail: &verdict.detail, discarded }).await?;
+        Ok(Some(reply))
     }
 
     /// The start of the message, with its header section.
     async fn head(&self, message: &Message) -> Result<Bytes, Stop> {
-        message.head(HEADER_LIMIT).await.map_err(|error| {
-            tracing::error!(id = %self.envelope.id, %error, "cannot read the spooled message");
-            self.stop(451, "4.3.0", "local error, try again later", "spool-error")
-        })
+        message.head(HEADER_LIMIT).await.map_err(|error| self.unreadable(&error))
     }
 
     /// Plans our headers in and forged ones out.
@@ -263,16 +421,97 @@ impl<'a> Transaction<'a> {
     /// Hands the message to the next hop. The last look at client and clock comes right before the final dot.
     async fn forward(&mut self, message: &Message, edit: &Edit) -> Result<Reply, Stop> {
         let started = Instant::now();
+        self.inspecting = None;
         let mut hop = self.open_data().await?;
         let sent = hop.body(message, edit, self.clock.deadline).await;
         match sent.map_err(|error| self.hop_failed(error))? {
             Progress::Ready => self.last_look().await?,
             Progress::Refused(reply) => return Err(self.hop_refused(reply)),
         }
-        let reply = hop.end(self.clock.answer_by).await.map_err(|error| self.hop_failed(error))?;
+        let reply = self.finish(hop).await?;
         self.decision.forwarded(started.elapsed(), &reply);
-        self.hop = Some(hop);
         Ok(reply)
+    }
+
+    /// The final dot and the answer to it. From here on a witness knows what we know.
+    async fn finish(&mut self, mut hop: NextHop) -> Result<Reply, Stop> {
+        let mut delivery = self.delivery(&hop);
+        match hop.dot(self.clock.answer_by).await {
+            Ok(None) => {}
+            Ok(Some(early)) => {
+                delivery.over();
+                self.hop = Some(hop);
+                return Ok(early);
+            }
+            Err(error) => {
+                delivery.over();
+                return Err(self.hop_failed(error));
+            }
+        }
+        let answer = self.answer(&mut hop, &mut delivery).await;
+        match answer {
+            Ok(reply) => {
+                delivery.reply = reply.first_line().into_owned();
+                if reply.is_success() {
+                    self.delivery = Some(delivery)
+                } else {
+                    delivery.over()
+                }
+                self.hop = Some(hop);
+                Ok(reply)
+            }
+            Err(error) => {
+                // A next hop that is still thinking may take the message after all.
+                if matches!(error.failure, Failure::Timeout) {
+                    delivery.listen(hop)
+                } else {
+                    delivery.over()
+                }
+                Err(self.hop_failed(error))
+            }
+        }
+    }
+
+    /// The answer to the final dot. When the client leaves meanwhile, a further try of the message has to wait for it.
+    async fn answer(&mut self, hop: &mut NextHop, delivery: &mut Delivery) -> Result<Reply, HopError> {
+        let (answer_by, told) = (self.clock.answer_by, &*delivery);
+        let answered = async {
+            if let Some(held) = &told.held
+                && let Some(reply) = hop.foresee(answer_by).await
+                && reply.is_success()
+            {
+                // Before we read the reply: whoever looks for it in our place must find it in one place or the other.
+                held.taken(&reply.first_line());
+            }
+            hop.answer(answer_by).await
+        };
+        let mut gone = false;
+        let answer = {
+            tokio::pin!(answered);
+            loop {
+                tokio::select! {
+                    biased;
+                    answer = &mut answered => break answer,
+                    () = self.front.vanished(), if !gone => {
+                        gone = true;
+                        told.ledger.open(&told.keys, true);
+                    }
+                }
+            }
+        };
+        delivery.is_open = gone;
+        answer
+    }
+
+    /// The delivery of this message over `hop`, with a witness if there is one.
+    fn delivery(&self, hop: &NextHop) -> Delivery {
+        let (keys, id, witness) = (self.keys(), self.envelope.id.to_string(), &self.daemon.witness);
+        let held = hop
+            .connection()
+            .filter(|_| witness.is_there() && !keys.is_empty())
+            .map(|connection| witness.dot(connection, &id, keys.clone()));
+        let ledger = self.daemon.ledger.clone();
+        Delivery { id, keys, held, ledger, keep: self.keep(), reply: String::new(), is_open: false }
     }
 
     /// DATA to the next hop. It may have closed meanwhile, because the client was slow; nothing has been sent
@@ -349,7 +588,7 @@ impl<'a> Transaction<'a> {
         let reply = hop_error(&self.envelope.id, &error);
         match (error.stage, past_deadline) {
             // The dot is out and nobody knows what became of it: the one case in which a second copy is possible.
-            (Stage::End, _) => Stop { reply: Some(reply), reason: "next-hop-silent" },
+            (Stage::End, _) => Stop { reply: Some(reply), reason: SILENT },
             (_, true) => self.out_of_time(),
             _ => Stop { reply: Some(reply), reason: "next-hop-failed" },
         }
@@ -372,7 +611,7 @@ fn spool_failed(error: SpoolError) -> Stop {
 }
 
 /// The reply when a message cannot be kept now.
-pub(crate) fn storage_full() -> Reply {
+fn storage_full() -> Reply {
     Reply::new(452, "4.3.1", "Insufficient system storage, try again later")
 }
 

@@ -21,6 +21,10 @@ pub enum Destiny {
     Reject,
     /// It is refused for now, 4xx; the client tries again.
     Tempfail,
+    /// It is accepted and goes into the quarantine.
+    Quarantine,
+    /// It is accepted and goes nowhere; a copy is in the quarantine for a while.
+    Discard,
 }
 
 impl Destiny {
@@ -30,6 +34,8 @@ impl Destiny {
             Destiny::Pass => "pass",
             Destiny::Reject => "reject",
             Destiny::Tempfail => "tempfail",
+            Destiny::Quarantine => "quarantine",
+            Destiny::Discard => "discard",
         }
     }
 }
@@ -319,6 +325,9 @@ fn reply(findings: &Findings, destiny: Destiny, reason: Reason, detail: &str) ->
     match destiny {
         Destiny::Pass => None,
         Destiny::Tempfail => Some(Reply::new(450, "4.7.0", &format!("Try again later, id={id}{what}"))),
+        // Only sent when the message is in the quarantine.
+        Destiny::Quarantine => Some(Reply::new(250, "2.7.0", &format!("Ok, quarantined, id={id}{what}"))),
+        Destiny::Discard => Some(Reply::new(250, "2.7.0", &format!("Ok, discarded, id={id}{what}"))),
         Destiny::Reject => {
             let (code, enhanced) = match (reason, detail) {
                 (Reason::Oversized, _) => (552, "5.3.4"),
@@ -399,6 +408,17 @@ mod tests {
         ] {
             assert_eq!(line(&findings, &policy()), expected);
         }
+    }
+
+    #[test]
+    fn what_is_accepted_and_not_passed_says_so() {
+        let mut policy = policy();
+        policy.destiny.virus = Destiny::Quarantine;
+        policy.destiny.banned = Destiny::Discard;
+        let quarantined = "virus quarantine virus | 250 2.7.0 Ok, quarantined, id=ID - INFECTED: A";
+        assert_eq!(line(&infected(&["A"]), &policy), quarantined);
+        let discarded = "banned discard banned | 250 2.7.0 Ok, discarded, id=ID - BANNED: extension exe: x.exe";
+        assert_eq!(line(&banned(), &policy), discarded);
     }
 
     #[test]

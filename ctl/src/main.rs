@@ -9,6 +9,7 @@ mod import;
 mod limit;
 mod list;
 mod migrate;
+mod quarantine;
 mod rules;
 mod session;
 mod why;
@@ -59,6 +60,9 @@ enum Command {
     /// The rules: try a changed configuration on recorded requests, look for oddities, take over those of other programs
     #[command(subcommand)]
     Rules(rules::Action),
+    /// Messages that were accepted and not delivered: look at them, release them, delete them
+    #[command(subcommand)]
+    Quarantine(quarantine::Action),
     /// Why a sender was told to come again, how it stands now, and what would let the mail through
     Why {
         /// From the reply that the sender got, or from the log
@@ -95,6 +99,7 @@ fn main() -> ExitCode {
         Command::Limit(action) => limit::run(config, action),
         Command::List(action) => list::run(config, action),
         Command::Greylist(action) => greylist::run(config, action),
+        Command::Quarantine(action) => quarantine::run(config, action),
         Command::Rules(action) => rules::run(config, action),
         Command::Why { id: Some(id), .. } => why::run(config, id),
         Command::Why { id: None, about } => decisions::run(config, &about),

@@ -21,6 +21,9 @@ pub(crate) enum Failure {
     /// What was asked for does not exist, or an input is wrong.
     #[error("{0}")]
     Data(String),
+    /// A service besides the store that did not do what it should.
+    #[error("{0}")]
+    Unavailable(String),
     /// The store.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -31,7 +34,7 @@ impl Failure {
         match self {
             Self::Usage(_) => exit::USAGE,
             Self::Data(_) => exit::DATA,
-            Self::Store(StoreError::Unavailable(_)) => exit::UNAVAILABLE,
+            Self::Unavailable(_) | Self::Store(StoreError::Unavailable(_)) => exit::UNAVAILABLE,
             Self::Store(StoreError::Broken(_)) => exit::CONFIG,
         }
     }

@@ -120,6 +120,9 @@ fn every_option_is_shown_and_no_other() {
     same_options("unpack", &contentd.unpack, &[]);
     same_options("mime", &contentd.mime, &[]);
     same_options("ambiguity", &contentd.ambiguity, &[]);
+    same_options("quarantine", &contentd.quarantine, &[]);
+    same_options("ledger", &contentd.ledger, &[]);
+    same_options("poison", &contentd.poison, &[]);
 }
 
 /// Each option of an engine is shown in the section of an engine that has it.

@@ -7,5 +7,8 @@
 mod dialogue;
 mod end_of_data;
 mod faults;
+mod load;
+mod once;
 mod process;
+mod quarantine;
 mod service;

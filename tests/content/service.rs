@@ -41,7 +41,7 @@ async fn a_reload_holds_for_new_sessions_only() {
 #[tokio::test]
 async fn who_says_nothing_is_sent_away() {
     let hop = NextHop::start(Vec::new()).await;
-    let filter = Filter::start(hop.address(), "command_timeout = \"200ms\"\ndata_timeout = \"200ms\"").await;
+    let filter = Filter::start(hop.address(), "idle_timeout = \"200ms\"\ndata_timeout = \"200ms\"").await;
     let mut silent = SmtpClient::greeted(&filter.address).await;
     assert_eq!(silent.answer().await.text(), "421 4.4.2 Timeout\r\n");
     let mut stuck = SmtpClient::in_data(&filter.address).await;

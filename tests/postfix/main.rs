@@ -7,11 +7,13 @@
 mod delivery;
 mod dialog;
 mod faults;
+mod front_door;
 mod limits;
 mod orders;
 mod recipients;
 mod refusal;
 mod show;
+mod storm;
 mod wiring;
 
 use std::path::Path;

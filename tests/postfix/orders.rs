@@ -81,6 +81,16 @@ fn arrived(gate: &Sandbox, user: &str, id: &str) -> usize {
     gate.mailbox(user).with(id).len()
 }
 
+/// `octroi quarantine` with the gate's configuration.
+fn quarantine(gate: &Sandbox, arguments: &[&str]) -> String {
+    let mut command = std::process::Command::new(tests::daemon::binary("octroi").unwrap());
+    command.arg("--config").arg(gate.directory().join("octroi.toml")).arg("quarantine").args(arguments);
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{told}");
+    told
+}
+
 const TEXT: &str = "Subject: x\r\n\r\ntext\r\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,6 +142,13 @@ async fn a_discarded_message_is_accepted_and_gone() {
         Ok(std::fs::read_to_string(gate.contentd.log()).unwrap_or_default().contains("reason=discarded").then_some(()))
     };
     await_that("the log of the discarded message", PATIENCE, log).unwrap();
+    let told = quarantine(&gate, &["list", "--why", "discarded"]);
+    assert_eq!(told.lines().count(), 2, "a copy is kept: {told}");
+    let kept = told.lines().nth(1).and_then(|line| line.split(' ').next()).unwrap();
+    assert!(quarantine(&gate, &["release", kept]).contains("released: 250"));
+    assert_eq!(arrived(&gate, "alice", &id), 1, "and can be released");
+    let message = gate.mailbox("alice").with(&id).remove(0);
+    assert!(fields(&message, "X-Octroi-Order").is_empty() && fields(&message, "X-Quarantine-ID") == [kept]);
     let other = fresh_id();
     assert!(send(&gate, &[BOB], &other, TEXT).await.starts_with("250"));
     assert_eq!(arrived(&gate, "bob", &other), 1);

@@ -82,6 +82,13 @@ impl Clamd {
         format!("127.0.0.1:{port}")
     }
 
+    /// Kills it.
+    pub fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill();
+        }
+    }
+
     /// Stops it; its socket is gone at return.
     pub fn stop(&mut self) {
         if let Some(server) = self.server.take() {

@@ -24,6 +24,8 @@ pub enum Manner {
     CloseAfter(usize),
     /// Reads everything and never answers.
     Silent,
+    /// Never answers a stream that holds these bytes.
+    SilentTo(&'static [u8]),
     /// Takes the connection and reads nothing.
     Deaf,
     /// Answers with bytes that are no answer.
@@ -176,6 +178,9 @@ impl Session {
         let answer = if infected { "stream: Fake.Eicar FOUND" } else { "stream: OK" };
         match self.manner {
             Manner::Silent => return std::future::pending().await,
+            Manner::SilentTo(bytes) if content.windows(bytes.len()).any(|window| window == bytes) => {
+                return std::future::pending().await;
+            }
             Manner::Slow(delay) => tokio::time::sleep(delay).await,
             Manner::Garbage => return self.say("\u{1}\u{2}gibberish").await.map(|()| false),
             Manner::WrongNumber => return self.say("7: stream: OK").await.map(|()| false),

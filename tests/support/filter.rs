@@ -41,6 +41,16 @@ impl Filter {
         Filter { address, http, daemon, stop, running }
     }
 
+    /// Waits until it has opened its store.
+    pub async fn store_opened(&self) {
+        let opened = async {
+            while self.daemon.store.store().is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), opened).await.expect("the store is opened in time");
+    }
+
     /// Begins to stop: no new connections, messages in progress go on.
     pub fn begin_stop(&self) {
         self.stop.cancel();
@@ -55,7 +65,9 @@ impl Filter {
 
 /// Settings for a filter in front of `hop`.
 pub fn settings(hop: &Address, lines: &str) -> Settings {
-    let text = format!("[contentd]\nreinject = \"{hop}\"\nhostname = \"filter.test\"\n{lines}\n");
+    // A store that is not there, unless the test names one: the mail of most tests needs none.
+    let store = if lines.contains("[store]") { "" } else { "[store]\nurl = \"sqlite:/dev/null/none.db\"\n" };
+    let text = format!("[contentd]\nreinject = \"{hop}\"\nhostname = \"filter.test\"\n{lines}\n{store}");
     let source = Source::from_text("test.toml", &text).expect("good TOML");
     Settings::read(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }

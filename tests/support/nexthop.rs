@@ -47,6 +47,8 @@ pub enum Act {
     SayAndDrop(Vec<u8>),
     /// The connection is closed.
     Drop,
+    /// These bytes are the answer, after a while.
+    Late(Duration, Vec<u8>),
     /// Nothing is said and nothing is read any more.
     Hang,
 }
@@ -289,7 +291,7 @@ impl Session {
             .map_or_else(|| Act::Say(usual.to_vec()), |(_, act)| act.clone());
         self.perform(&act).await?;
         match act {
-            Act::Say(said) => Ok(said),
+            Act::Say(said) | Act::Late(_, said) => Ok(said),
             _ => Err(Over),
         }
     }
@@ -297,6 +299,10 @@ impl Session {
     async fn perform(&mut self, act: &Act) -> Result<(), Over> {
         match act {
             Act::Say(bytes) => self.say(bytes).await,
+            Act::Late(wait, bytes) => {
+                tokio::time::sleep(*wait).await;
+                self.say(bytes).await
+            }
             Act::SayAndDrop(bytes) => {
                 self.say(bytes).await?;
                 Err(Over)

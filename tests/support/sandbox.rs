@@ -159,7 +159,8 @@ fn settings(directory: &Path, ports: &Ports, clamd: &Clamd) -> Table {
          [policyd]\nlisten = ['127.0.0.1:{policy}']\nhttp = '127.0.0.1:{policy_http}'\n\
          [contentd]\nlisten = ['127.0.0.1:{content}']\nhttp = '127.0.0.1:{content_http}'\nreinject = '127.0.0.1:{reinject}'\n\
          [handover]\nsecret_file = '{secret}'\nhold = '127.0.0.1:{hold}'\n\
-         [antivirus.clamd]\naddress = '{clamd}'\n",
+         [antivirus.clamd]\naddress = '{clamd}'\n\
+         [quarantine]\ndirectory = '{quarantine}'\n[ledger]\ndirectory = '{ledger}'\n",
         database = directory.join("octroi.db").display(),
         policy = ports.policy,
         policy_http = ports.policy_http,
@@ -169,6 +170,8 @@ fn settings(directory: &Path, ports: &Ports, clamd: &Clamd) -> Table {
         secret = directory.join("handover-secret").display(),
         hold = ports.hold,
         clamd = clamd.address(),
+        quarantine = directory.join("quarantine").display(),
+        ledger = directory.join("contentd").display(),
     );
     table(&text)
 }

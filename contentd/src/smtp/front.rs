@@ -10,15 +10,13 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use common::net::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::protocol::LINE_LIMIT;
 use super::reply::Reply;
 
 /// How much is read at once, and the most that is kept of what a client sends ahead.
 const BUFFER: usize = 64 * 1024;
-/// Replies are small: who does not take them in this time is gone.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why the connection cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +47,15 @@ pub(crate) struct Front {
     stream: Stream,
     input: BytesMut,
     output: Vec<u8>,
+    /// Replies are small: who does not take them in this time is gone.
+    reply_timeout: Duration,
     /// Inside an overlong line, which is thrown away up to its end.
     discarding: bool,
 }
 
 impl Front {
-    pub(crate) fn new(stream: Stream) -> Front {
-        Front { stream, input: BytesMut::new(), output: Vec::new(), discarding: false }
+    pub(crate) fn new(stream: Stream, reply_timeout: Duration) -> Front {
+        Front { stream, input: BytesMut::new(), output: Vec::new(), reply_timeout, discarding: false }
     }
 
     /// Puts a reply into the next batch (RFC 2920 3.2: replies of a pipelined group may go out together).
@@ -66,7 +66,9 @@ impl Front {
     /// Sends the batch.
     pub(crate) async fn flush(&mut self) -> Result<(), FrontError> {
         if !self.output.is_empty() {
-            timeout(WRITE_TIMEOUT, self.stream.write_all(&self.output)).await.map_err(|_| FrontError::Timeout)??;
+            timeout(self.reply_timeout, self.stream.write_all(&self.output))
+                .await
+                .map_err(|_| FrontError::Timeout)??;
             self.output.clear();
         }
         Ok(())
@@ -77,8 +79,9 @@ impl Front {
         memchr::memchr(b'\n', &self.input).is_some()
     }
 
-    /// The next line. A line may end in a lone LF here: that matters only inside a message. Safe to cancel.
+    /// The next line, all of it within `wait`. A line may end in a lone LF here: that matters only inside a message. Safe to cancel.
     pub(crate) async fn line(&mut self, wait: Duration) -> Result<Line, FrontError> {
+        let deadline = Instant::now() + wait;
         loop {
             match memchr::memchr(b'\n', &self.input) {
                 Some(end) if self.discarding || end > LINE_LIMIT + 1 => {
@@ -98,14 +101,14 @@ impl Front {
                 }
                 None => {}
             }
-            self.fill(wait).await?;
+            self.fill(deadline).await?;
         }
     }
 
     /// Reads at least one byte more. Safe to cancel.
-    pub(crate) async fn fill(&mut self, wait: Duration) -> Result<(), FrontError> {
+    pub(crate) async fn fill(&mut self, deadline: Instant) -> Result<(), FrontError> {
         self.input.reserve(BUFFER);
-        match timeout(wait, self.stream.read_buf(&mut self.input)).await {
+        match timeout_at(deadline, self.stream.read_buf(&mut self.input)).await {
             Ok(Ok(0)) => Err(FrontError::Closed),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error.into()),
@@ -163,7 +166,7 @@ mod tests {
     async fn pair() -> (TcpStream, Front) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (client, Front::new(Stream::Tcp(listener.accept().await.unwrap().0)))
+        (client, Front::new(Stream::Tcp(listener.accept().await.unwrap().0), WAIT))
     }
 
     async fn text(front: &mut Front) -> Option<String> {

@@ -6,6 +6,7 @@
 //! a message is in `transaction`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::net::Stream;
 use metrics::counter;
@@ -14,32 +15,38 @@ use tokio_util::sync::CancellationToken;
 use super::front::{Front, FrontError, Line};
 use super::protocol::{Dialogue, Step};
 use super::reply::Reply;
+use crate::admission::Admitted;
 use crate::daemon::{Daemon, Running};
+use crate::delivery::Delivery;
 use crate::envelope::{Envelope, MessageId, Path};
 use crate::reinject::{HopError, NextHop};
-use crate::transaction::{Answer, Transaction, hop_error, storage_full};
+use crate::transaction::{Answer, Transaction, hop_error};
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(stream: Stream, daemon: Arc<Daemon>, stop: CancellationToken) {
     let running = daemon.running();
     if !running.allows(&stream) {
-        refuse(stream).await;
+        refuse(stream, running.settings.contentd.reply_timeout.0).await;
         return;
     }
     let dialogue = Dialogue::new(running.settings.contentd.dialogue());
-    let mut session = Session { front: Front::new(stream), dialogue, running, daemon, hop: None, stop };
+    let front = Front::new(stream, running.settings.contentd.reply_timeout.0);
+    let mut session = Session { front, dialogue, running, daemon, hop: None, admitted: None, unconfirmed: None, stop };
     if let Err(error) = session.run().await {
         tracing::debug!(%error, "session ended");
+    }
+    if let Some(delivery) = session.unconfirmed.take() {
+        delivery.unheard();
     }
     if let Some(hop) = session.hop {
         hop.quit().await;
     }
 }
 
-async fn refuse(stream: Stream) {
+async fn refuse(stream: Stream, reply_timeout: Duration) {
     tracing::warn!(client = ?stream.peer_ip(), "client not in contentd.allow");
     counter!("octroi_contentd_refused_clients_total").increment(1);
-    let mut front = Front::new(stream);
+    let mut front = Front::new(stream, reply_timeout);
     front.reply(&Reply::new(554, "5.7.1", "Access denied"));
     // It is being turned away: whether it hears so does not matter.
     let _ = front.flush().await;
@@ -52,6 +59,10 @@ struct Session {
     daemon: Arc<Daemon>,
     /// There from an accepted MAIL to the end of the transaction, unless it failed.
     hop: Option<NextHop>,
+    /// There from an accepted MAIL to the end of the transaction.
+    admitted: Option<Admitted>,
+    /// The next hop has it; until the client goes on, nobody knows whether it has read our reply.
+    unconfirmed: Option<Delivery>,
     stop: CancellationToken,
 }
 
@@ -62,6 +73,9 @@ impl Session {
             let Some(line) = self.line().await? else {
                 return self.close(&Reply::new(421, "4.3.2", "Service is closing")).await;
             };
+            if let Some(delivery) = self.unconfirmed.take() {
+                delivery.heard();
+            }
             let step = match line {
                 Line::Complete(line) => self.dialogue.step(&line),
                 Line::TooLong => self.dialogue.line_too_long(),
@@ -86,7 +100,9 @@ impl Session {
             self.front.flush().await?;
         }
         let idle = self.dialogue.envelope().is_none();
-        let read = self.front.line(self.running.settings.contentd.command_timeout.0);
+        let limits = &self.running.settings.contentd;
+        let wait = if idle { limits.idle_timeout } else { limits.command_timeout };
+        let read = self.front.line(wait.0);
         let line = tokio::select! {
             biased;
             line = read => line,
@@ -104,22 +120,25 @@ impl Session {
     }
 
     async fn leave_hop(&mut self) {
+        self.admitted = None;
         if let Some(hop) = self.hop.take() {
             hop.quit().await;
         }
     }
 
     async fn mail(&mut self, path: Path) {
-        if !self.daemon.budget.has_room(path.size().unwrap_or(1)) {
-            counter!("octroi_contentd_spool_errors_total", "reason" => "spool-full").increment(1);
-            return self.front.reply(&storage_full());
-        }
+        let (admission, settings) = (&self.daemon.admission, &self.running.settings.contentd);
+        let admitted = match admission.admit(settings, &self.daemon.budget, path.size()) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return self.front.reply(&refusal.reply()),
+        };
         let envelope = Envelope::new(MessageId::generate(), path, self.dialogue.client().clone());
         match self.ask_sender(&envelope).await {
             Ok((hop, reply)) => {
                 self.front.reply(&reply);
                 if reply.is_success() {
                     self.hop = Some(hop);
+                    self.admitted = Some(admitted);
                     self.dialogue.begin(envelope);
                 } else {
                     hop.quit().await;
@@ -160,6 +179,7 @@ impl Session {
     }
 
     async fn data(&mut self, envelope: Envelope) -> Result<(), FrontError> {
+        let mut admitted = self.admitted.take();
         let Some(hop) = self.hop.take() else {
             let reply = Reply::new(
                 451,
@@ -169,19 +189,15 @@ impl Session {
             self.front.reply(&reply);
             return Ok(());
         };
-        let id = envelope.id.clone();
         self.front.reply(&Reply::new(354, "", "End data with <CR><LF>.<CR><LF>"));
         self.front.flush().await?;
-        let transaction = Transaction::new(&mut self.front, &self.running, self.daemon.budget.clone(), envelope, hop);
-        let Answer { reply, close, hop } = transaction.run().await;
+        let share = admitted.as_mut().and_then(Admitted::take_share);
+        let transaction = Transaction::new(&mut self.front, &self.running, &self.daemon, envelope, hop, share);
+        let Answer { reply, close, hop, delivery } = transaction.run().await;
+        self.unconfirmed = delivery;
         let Some(reply) = reply else { return Err(FrontError::Closed) };
         self.front.reply(&reply);
         let heard = self.front.flush().await;
-        if heard.is_err() && reply.is_success() {
-            // Delivered, but the client will send it again: nobody can undo it, so at least it is on record.
-            counter!("octroi_contentd_unheard_total").increment(1);
-            tracing::warn!(%id, "delivered, but the client left before it could be told");
-        }
         if let Some(hop) = hop {
             hop.quit().await;
         }
