@@ -12,7 +12,8 @@ use tests::postgres::Cluster;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::gate::{PATIENCE, number, sql, sqlite, store};
+use crate::frame::contract;
+use crate::gate::{PATIENCE, number, sql, store};
 
 const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
@@ -29,27 +30,6 @@ fn triplet(number: usize) -> Triplet {
 
 async fn seen(store: &Store, number: usize, at: i64) -> Sighting {
     ask(store, &triplet(number), TIMES, Some(at)).await.unwrap()
-}
-
-/// Makes one test per promise and database.
-macro_rules! contract {
-    ($($promise:ident),+ $(,)?) => {
-        mod on_sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                let (_folder, url) = super::sqlite();
-                super::$promise(&url).await;
-            })+
-        }
-        mod on_postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                let cluster = super::Cluster::shared();
-                let url = cluster.new_database().await;
-                super::$promise(&url).await;
-            })+
-        }
-    };
 }
 
 contract!(

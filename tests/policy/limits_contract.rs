@@ -11,33 +11,12 @@ use policyd::limits::rate::UNIT;
 use policyd::limits::settle::{Batch, Bucket, InForce, Ledger, Level, Settled, settle};
 use policyd::store::Connection;
 use policyd::store::limits::{charge, claim, clean, peek};
-use tests::postgres::Cluster;
 
-use crate::gate::{number, sql, sqlite, store};
+use crate::frame::{Dice, contract};
+use crate::gate::{number, sql, store};
 
 /// Some moment.
 const T: i64 = 1_700_000_000_000;
-
-/// Makes one test per promise and database.
-macro_rules! contract {
-    ($($promise:ident),+ $(,)?) => {
-        mod on_sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                let (_folder, url) = super::sqlite();
-                super::$promise(&url).await;
-            })+
-        }
-        mod on_postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                let cluster = super::Cluster::shared();
-                let url = cluster.new_database().await;
-                super::$promise(&url).await;
-            })+
-        }
-    };
-}
 
 contract!(
     any_lot_is_settled_by_the_rules,
@@ -80,37 +59,25 @@ async fn level(store: &Store, name: &str) -> i64 {
     number(store, &text).await
 }
 
-/// xorshift; the same on every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: i64) -> i64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as i64
-    }
-}
-
 fn any_order(dice: &mut Dice) -> Order {
     let part = |dice: &mut Dice| {
         let mut charges: Vec<Charge> = Vec::new();
-        for _ in 0..=dice.below(2) {
-            let number = dice.below(6);
+        for _ in 0..=dice.signed(2) {
+            let number = dice.signed(6);
             let drain = if number < 4 { 0.7 * UNIT as f64 * (number + 1) as f64 / 1000.0 } else { 0.0 };
             let since = if number < 4 { 0 } else { T };
             let bucket =
                 Bucket { name: format!("limit 1h k{number}"), capacity: (3 + number) * UNIT, drain, since, keep: 1000 };
-            let units = dice.below(3) * UNIT;
-            let need = if dice.below(5) == 0 { 0 } else { units.max(UNIT) };
+            let units = dice.signed(3) * UNIT;
+            let need = if dice.signed(5) == 0 { 0 } else { units.max(UNIT) };
             if charges.iter().all(|charge| charge.bucket.name != bucket.name) {
                 charges.push(Charge { bucket, need, units, limit: 0, rate: 0, window_end: 0 });
             }
         }
-        let id = (dice.below(4) > 0).then(|| dice.below(60) - 30);
+        let id = (dice.signed(4) > 0).then(|| dice.signed(60) - 30);
         PartOf { id, keep: 100_000, charges }
     };
-    Order { parts: (0..=dice.below(2)).map(|_| part(dice)).collect() }
+    Order { parts: (0..=dice.signed(2)).map(|_| part(dice)).collect() }
 }
 
 /// The rules on a model in memory, against the store, over many lots and some time.
@@ -137,7 +104,7 @@ async fn any_lot_is_settled_by_the_rules(url: &str) {
     let mut kinds = [0; 3];
     for round in 0..60 {
         let now = T + round * 50;
-        let orders: Vec<Order> = (0..=dice.below(12)).map(|_| any_order(&mut dice)).collect();
+        let orders: Vec<Order> = (0..=dice.signed(12)).map(|_| any_order(&mut dice)).collect();
         let batch = Batch::of(orders.iter());
         let in_force: Vec<InForce> =
             batch.buckets.iter().map(|bucket| set(&bucket.name).applied(bucket, now)).collect();

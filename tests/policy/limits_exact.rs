@@ -4,22 +4,24 @@
 //! and PostgreSQL has nothing to complain about.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use common::address::Address;
-use tests::daemon::Daemon;
-use tests::ports::free_port;
 use tests::postgres::Cluster;
 
+use crate::frame::{Dice, Host};
 use crate::gate::{Client, number, store};
 
 const HOSTS: usize = 8;
 const CONNECTIONS: usize = 64;
 const ATTEMPTS: usize = 20_000;
 
-const LIMITS: &str = "
+const LIMITS: &str = "budget = '30s'
+[greylist]
+mode = 'off'
+[log]
+level = 'warn'
 [[limit]]
 name = 'all'
 key = []
@@ -31,34 +33,6 @@ key = 'sasl_username'
 unit = 'recipients'
 rate = '400/day'
 ";
-
-fn host(folder: &Path, number: usize, url: &str) -> (Daemon, u16) {
-    let (port, page) = (free_port(), free_port());
-    let folder = folder.join(number.to_string());
-    std::fs::create_dir(&folder).unwrap();
-    let file = folder.join("octroi.toml");
-    let text = format!(
-        "[store]\nurl = \"{url}\"\n[policyd]\nlisten = [\"127.0.0.1:{port}\"]\nhttp = \"127.0.0.1:{page}\"\n\
-         on_store_error = \"defer\"\nbudget = \"30s\"\njournal = \"{}\"\n[greylist]\nmode = \"off\"\n[log]\nlevel = \"warn\"\n{LIMITS}",
-        folder.join("policyd.journal").display()
-    );
-    std::fs::write(&file, text).unwrap();
-    let mut daemon = Daemon::new("policyd", &folder, &file).unwrap().ready_page(page, "ready: the store answers");
-    daemon.start().unwrap();
-    (daemon, port)
-}
-
-/// xorshift; the same on every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
-    }
-}
 
 /// The same text for the same message, whoever is asked.
 fn request(message: usize) -> String {
@@ -75,8 +49,8 @@ async fn eight_hosts_never_let_more_through_than_the_limit() {
     let cluster = Cluster::start();
     let url = cluster.new_database().await;
     let folder = tempfile::tempdir().unwrap();
-    let mut hosts: Vec<(Daemon, u16)> = (0..HOSTS).map(|number| host(folder.path(), number, &url)).collect();
-    let ports: Vec<u16> = hosts.iter().map(|(_, port)| *port).collect();
+    let hosts = Host::several(HOSTS, folder.path(), &url, LIMITS);
+    let ports: Vec<u16> = hosts.iter().map(|host| host.port).collect();
     let passed: Arc<Mutex<HashSet<usize>>> = Arc::default();
     let start = Instant::now();
     let mut running = Vec::new();
@@ -129,9 +103,5 @@ async fn eight_hosts_never_let_more_through_than_the_limit() {
     let most_of_one = "select max(level) / 1000000 from limit_bucket where bucket like 'user day %'";
     assert!(number(&store, most_of_one).await <= 400);
 
-    for (daemon, _) in &mut hosts {
-        assert!(daemon.stop().unwrap().success());
-    }
-    let log = std::fs::read_to_string(cluster.log()).unwrap();
-    assert!(!log.contains("ERROR") && !log.contains("deadlock") && !log.contains("PANIC"), "{log}");
+    Host::end_well(hosts, &cluster);
 }

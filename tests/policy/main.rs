@@ -11,6 +11,7 @@ mod exact;
 mod explain;
 mod farm;
 mod faults;
+mod frame;
 mod gate;
 mod limits;
 mod limits_contract;
