@@ -12,7 +12,7 @@ use crate::message::Limits;
 use crate::message::parts::{self, View};
 use crate::scan::banned::BannedFiles;
 use crate::scan::engines::{Answers, Engines};
-use crate::scan::sample::{Queue, Sample};
+use crate::scan::sample::{Queue, Sample, Seen};
 use crate::scan::settings::Group;
 use crate::spool::Message;
 use crate::unpack;
@@ -153,9 +153,12 @@ impl Pipeline {
             let size = raw.len() as u64;
             let mut budget = Budget::new(&budget, size, limits.readings(size), until);
             let mut view = parts::walk(&raw, &limits, &mut budget);
-            queue.put(as_it_came(&raw, &view), false);
-            std::mem::take(&mut view.texts).into_iter().for_each(|text| queue.put(text.into(), true));
-            unpack::unpack(view, &limits, &mut budget, &mut |kept| queue.put(kept.bytes.into(), false))
+            queue.put(as_it_came(&raw, &view), Seen::Nowhere);
+            std::mem::take(&mut view.texts).into_iter().for_each(|text| queue.put(text.into(), Seen::InMail));
+            unpack::unpack(view, &limits, &mut budget, &mut |kept| {
+                let seen = if kept.alike { Seen::InArchive } else { Seen::Nowhere };
+                queue.put(kept.bytes.into(), seen);
+            })
         };
         let walked = tokio::task::spawn_blocking(walk).await;
         histogram!("octroi_contentd_stage_seconds", "stage" => "parse").record(started.elapsed().as_secs_f64());

@@ -233,6 +233,37 @@ async fn data_goes_the_cheap_way() {
     }
 }
 
+/// Members of archives that clamd opens as we do are not given to it once more, and what is in them is found all the same.
+#[tokio::test]
+async fn what_clamd_opens_by_itself_is_given_once() {
+    let clamd = Clamd::start_with(&Setup { configuration: "LogClean yes\nDisableCache yes", ..Setup::default() });
+    let known = format!("clamd_conf = \"{}\"", clamd.configuration().display());
+    let archive = |last: &[u8]| {
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for number in 0..30 {
+            zip.start_file(format!("{number}.txt"), SimpleFileOptions::default()).unwrap();
+            zip.write_all(if number == 29 { last } else { b"nothing to see here" }).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    };
+    let scans = || clamd.log().lines().filter(|line| line.ends_with(": OK")).count();
+    let clean = US.attached("x", "a.zip", archive(b"nothing"));
+    let (knowing, blind) =
+        (Inspector::with_clamd(&clamd.address(), &known), Inspector::with_clamd(&clamd.address(), ""));
+    assert_eq!(knowing.verdict(&clean.bytes).await, CLEAN);
+    let few = scans();
+    assert!(few <= 2, "{few}: the message and the archive");
+    assert_eq!(blind.verdict(&clean.bytes).await, CLEAN);
+    assert!(scans() > few + 10, "of a clamd of which nothing is known, nothing is expected");
+    for content in
+        [archive(&eicar()), zipped("b.zip", &archive(&eicar())), zipped("c.txt", &[vec![b' '; 3000], eicar()].concat())]
+    {
+        let letter = US.attached("x", "a.zip", content);
+        assert_eq!(knowing.verdict(&letter.bytes).await, blind.verdict(&letter.bytes).await);
+        assert_eq!(knowing.verdict(&letter.bytes).await, VIRUS);
+    }
+}
+
 /// A signature that fits the encoded text of an attachment: it fits the message as it came, not the decoded parts.
 #[tokio::test]
 async fn the_message_is_given_whole_where_it_can_be_read_in_several_ways() {

@@ -40,6 +40,8 @@ pub struct Kept {
     pub path: String,
     /// Its decoded bytes.
     pub bytes: Bytes,
+    /// It lies in an archive that is kept as well, and that every program opens in the same way.
+    pub alike: bool,
 }
 
 /// One entity still to be looked at.
@@ -481,7 +483,7 @@ impl Walk<'_> {
             leaf: true,
         });
         if !bytes.is_empty() && (odd || item.decoded || self.ambiguous || !known) {
-            self.view.kept.push(Kept { path, bytes });
+            self.view.kept.push(Kept { path, bytes, alike: false });
         } else if !bytes.is_empty() && self.limits.texts {
             self.view.texts.push(bytes);
         }

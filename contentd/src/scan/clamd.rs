@@ -20,7 +20,7 @@ use super::clamd_conf::ServerLimits;
 use super::clamd_session::{End, Exchange, Session};
 use super::engine::{Failure, Status, Tally, shown};
 use super::idle::Idle;
-use super::sample::{Feed, Piece};
+use super::sample::{Feed, Piece, Seen};
 use super::settings::{EngineSettings, Transfer};
 use super::wire::{Sent, Wire};
 use crate::findings::Outcome;
@@ -112,9 +112,12 @@ impl Clamd {
 
     /// Whether a piece is to be sent. One that clamd would pass over is incomplete without being sent.
     pub(super) fn wants(&self, piece: &Piece, tally: &mut Tally) -> bool {
-        // clamd reads mail: it finds the texts in the message itself.
-        if piece.text {
-            return false;
+        match piece.seen {
+            Seen::Nowhere => {}
+            // clamd reads mail: it finds the texts in the message itself.
+            Seen::InMail => return false,
+            Seen::InArchive if self.lock().limits.is_some_and(|limits| limits.open_archives()) => return false,
+            Seen::InArchive => {}
         }
         match self.limit_for(piece.sample.len()) {
             None => true,

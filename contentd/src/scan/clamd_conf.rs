@@ -10,6 +10,7 @@ use common::units::Size;
 
 use super::settings::EngineSettings;
 use crate::budget::Limits;
+use crate::unpack::alike;
 
 /// clamd's own limits. 0 in the file stands for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,13 @@ impl ServerLimits {
         ];
         let (name, limit) = limits.into_iter().filter(|(_, limit)| size > *limit).min_by_key(|(_, limit)| *limit)?;
         Some(format!("larger than clamd's {name} {}", Size(limit)))
+    }
+
+    /// Whether it surely opens an archive that stays within the bounds of `unpack::alike`, with everything that is in it.
+    pub(super) fn open_archives(&self) -> bool {
+        // What lies around and in between counts, too.
+        let room = self.file >= alike::BYTES && self.scan >= 2 * alike::BYTES;
+        self.archives && room && self.recursion > 2 * alike::DEPTH as u64 && self.files > 2 * alike::MEMBERS as u64
     }
 
     /// What clamd would pass over of messages that contentd takes, one line each. `largest` is the largest message.
@@ -222,6 +230,9 @@ mod tests {
         for other in ["127.0.0.1:3311", "192.0.2.1:3310", "unix:/run/other.ctl"] {
             assert_eq!(of(other), None, "{other}");
         }
+        assert!(debian().open_archives());
+        assert!(!ServerLimits { archives: false, ..debian() }.open_archives());
+        assert!(!ServerLimits { file: 10 << 20, ..debian() }.open_archives());
         let none =
             ServerLimits::read("LocalSocket /s\nMaxFileSize 0\nAlertExceedsMax yes", &"unix:/s".parse().unwrap())
                 .unwrap();

@@ -148,6 +148,9 @@ impl CommandLine {
     }
 
     fn names(&self, output: &[u8]) -> Vec<String> {
+        // Where the rest was not kept, the last line may be half a one.
+        let cut = (output.len() >= OUTPUT).then(|| memchr::memrchr(b'\n', output)).flatten();
+        let output = &output[..cut.unwrap_or(output.len())];
         let mut names = Vec::new();
         for found in self.virus_name.iter().flat_map(|pattern| pattern.captures_iter(output)) {
             let name = found.get(1).map(|name| shown(name.as_bytes())).unwrap_or_default();

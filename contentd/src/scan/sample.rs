@@ -47,13 +47,24 @@ impl From<Bytes> for Sample {
     }
 }
 
+/// Where an engine that looks into what it gets may have seen the same bytes already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Nowhere.
+    Nowhere,
+    /// A text part, in the message as it came.
+    InMail,
+    /// A member, in an archive that every program opens in the same way.
+    InArchive,
+}
+
 /// A sample on its way to the engines, and its share of the room for those that wait.
 #[derive(Debug)]
 pub struct Piece {
     /// The bytes.
     pub sample: Sample,
-    /// A text part that is also in the message as it came: nothing new to an engine that reads mail.
-    pub text: bool,
+    /// Where an engine may have seen it already.
+    pub seen: Seen,
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -84,7 +95,7 @@ impl Queue {
 
     /// Gives a piece to all engines. Called on the thread that decodes, and waits there for room. When the engines
     /// have seen enough, nothing more is kept for them.
-    pub fn put(&self, sample: Sample, text: bool) {
+    pub fn put(&self, sample: Sample, seen: Seen) {
         if sample.is_empty() || !self.is_wanted() {
             return;
         }
@@ -96,7 +107,7 @@ impl Queue {
                 () = self.all_closed() => None,
             }
         });
-        let piece = Arc::new(Piece { sample, text, _room: room });
+        let piece = Arc::new(Piece { sample, seen, _room: room });
         for feed in &self.feeds {
             // An engine that listens no more has said what there is to say.
             let _ = feed.send(Arc::clone(&piece));
@@ -120,21 +131,21 @@ mod tests {
         let two = feeds.pop().unwrap();
         let mut one = feeds.pop().unwrap();
         let decode = tokio::task::spawn_blocking(move || {
-            queue.put(Bytes::from_static(b"a").into(), false);
-            queue.put(Sample::default(), false);
+            queue.put(Bytes::from_static(b"a").into(), Seen::Nowhere);
+            queue.put(Sample::default(), Seen::Nowhere);
             // More than there is room for at once: the second waits for the first to be looked at.
             for _ in 0..4 {
-                queue.put(Bytes::from(vec![0; 40 << 20]).into(), true);
+                queue.put(Bytes::from(vec![0; 40 << 20]).into(), Seen::InMail);
             }
             queue.is_wanted()
         });
         drop(two);
         let mut seen = Vec::new();
         while let Some(piece) = one.recv().await {
-            seen.push((piece.sample.len(), piece.text));
+            seen.push((piece.sample.len(), piece.seen));
         }
         assert_eq!(seen.len(), 5);
-        assert_eq!((seen[0], seen[4]), ((1, false), (40 << 20, true)));
+        assert_eq!((seen[0], seen[4]), ((1, Seen::Nowhere), (40 << 20, Seen::InMail)));
         assert!(decode.await.unwrap());
     }
 
@@ -143,7 +154,7 @@ mod tests {
         let (queue, feeds) = Queue::new(2);
         let decode = tokio::task::spawn_blocking(move || {
             for _ in 0..4 {
-                queue.put(Bytes::from(vec![0; 40 << 20]).into(), false);
+                queue.put(Bytes::from(vec![0; 40 << 20]).into(), Seen::Nowhere);
             }
         });
         drop(feeds);

@@ -100,6 +100,8 @@ pub(super) struct Members<'w, 'b> {
     count: u32,
     flaws: usize,
     listed: bool,
+    /// What comes next is read alike by every program.
+    alike: bool,
 }
 
 impl<'w, 'b> Members<'w, 'b> {
@@ -109,7 +111,17 @@ impl<'w, 'b> Members<'w, 'b> {
         container: &'static str,
         format: &'static str,
     ) -> Self {
-        Members { work, holder, container, format, names: HashMap::new(), count: 0, flaws: 0, listed: holder.listed }
+        Members {
+            work,
+            holder,
+            container,
+            format,
+            names: HashMap::new(),
+            count: 0,
+            flaws: 0,
+            listed: holder.listed,
+            alike: false,
+        }
     }
 
     /// Members so far.
@@ -207,6 +219,16 @@ impl<'w, 'b> Members<'w, 'b> {
         self.listed = listed && self.holder.listed;
     }
 
+    /// Whether the members that follow are read by every program as by us.
+    pub(super) fn read_alike(&mut self, alike: bool) {
+        self.alike = alike && self.holder.depth <= super::alike::DEPTH;
+    }
+
+    /// It has turned out that a member may be read in another way.
+    pub(super) fn differ(&mut self) {
+        self.work.alike.differ();
+    }
+
     /// Bytes that are no file to anybody, such as the target of a link: scanned and opened all the same, but not listed.
     pub(super) fn aside(&mut self, name: &str, reader: &mut dyn Read) -> Result<(), Over> {
         self.list(false);
@@ -282,7 +304,10 @@ impl<'w, 'b> Members<'w, 'b> {
                 };
                 self.work.put(place, data.clone(), candidates);
             }
-            (self.work.give)(Kept { path: path.clone(), bytes: data });
+            let kept = Kept { path: path.clone(), bytes: data, alike: false };
+            self.work.alike.count(kept.bytes.len());
+            let give = if self.alike { self.work.alike.hold(kept) } else { vec![kept] };
+            give.into_iter().for_each(&mut *self.work.give);
         }
         Ok(path)
     }

@@ -5,6 +5,7 @@
 //! its own here. Decoders get bytes and give members (`members`), which count against the budget of the message as they
 //! come out. Nothing is written anywhere, and no name is ever a path. What is not decoded is a finding with its reason.
 
+pub mod alike;
 mod ar;
 mod arj;
 mod binhex;
@@ -44,6 +45,7 @@ use crate::budget::Budget;
 use crate::findings::{Finding, FindingKind, Part};
 use crate::message::Limits;
 use crate::message::parts::{self, Kept, View};
+use alike::Alike;
 use bytes::Bytes;
 use format::{Candidate, Format};
 use members::{Flaw, Members, Place};
@@ -77,16 +79,27 @@ struct Work<'b> {
     /// Members, each with its place.
     parts: Vec<(Vec<u32>, Part)>,
     findings: Vec<Finding>,
+    /// Members that a scanner may know already.
+    alike: Alike,
 }
 
 /// Opens all that a walk over a message has kept. The view comes back with the members behind the parts that hold them;
 /// `give` gets the bytes of everything that a scanner should see by itself.
 pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn FnMut(Kept)) -> View {
     let View { parts, findings, kept, .. } = view;
-    let mut work = Work { budget, limits, give, list: Vec::new(), held: 0, parts: Vec::new(), findings: Vec::new() };
+    let mut work = Work {
+        budget,
+        limits,
+        give,
+        list: Vec::new(),
+        held: 0,
+        parts: Vec::new(),
+        findings: Vec::new(),
+        alike: Alike::default(),
+    };
     let names: Vec<&str> = kept.iter().map(|kept| name_of(&parts, &kept.path)).collect();
     let sets = volumes::sets(&names, &kept);
-    for (number_of, Kept { path, bytes }) in kept.iter().enumerate() {
+    for (number_of, Kept { path, bytes, .. }) in kept.iter().enumerate() {
         let further = sets.iter().any(|set| set[1..].contains(&number_of));
         let candidates = if further { Vec::new() } else { format::candidates(bytes) };
         if !candidates.is_empty() {
@@ -107,7 +120,9 @@ pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn F
     }
     work.list.reverse();
     work.run();
-    let Work { parts: members, findings: found, .. } = work;
+    let Work { parts: members, findings: found, give, alike, .. } = work;
+    let clear = found.is_empty() && !findings.iter().any(|finding| finding.kind.is_ambiguity());
+    alike.release(clear).for_each(give);
     View { parts: merge(parts, members), findings: [findings, found].concat(), ..View::default() }
 }
 
@@ -242,7 +257,7 @@ impl Work<'_> {
         self.budget.more_readings(self.limits.readings(data.len() as u64));
         let View { parts, findings, kept, texts, .. } = parts::walk(data, self.limits, self.budget);
         for bytes in texts {
-            (self.give)(Kept { path: holder.path.clone(), bytes });
+            (self.give)(Kept { path: holder.path.clone(), bytes, alike: false });
         }
         let places: Vec<String> = parts.iter().map(|part| part.path.clone()).collect();
         for (place, mut part) in parts.into_iter().enumerate() {
@@ -257,7 +272,7 @@ impl Work<'_> {
                 self.find(Finding { part: join(&holder.path, &finding.part), ..finding });
             }
         }
-        for Kept { path, bytes } in kept {
+        for Kept { path, bytes, .. } in kept {
             let place = places.iter().position(|other| *other == path).unwrap_or_default();
             let path = join(&holder.path, &path);
             let candidates = format::candidates(&bytes);
@@ -266,7 +281,7 @@ impl Work<'_> {
                 let place = Place { path: path.clone(), depth: holder.depth + 1, order, listed: holder.listed };
                 self.put(place, bytes.clone(), candidates);
             }
-            (self.give)(Kept { path, bytes });
+            (self.give)(Kept { path, bytes, alike: false });
         }
         self.budget.clock().map_err(Flaw::Over)
     }

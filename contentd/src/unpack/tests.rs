@@ -10,6 +10,11 @@ use std::time::{Duration, Instant};
 
 /// Opens one file as part 1 with this name.
 fn opened(name: &str, bytes: Vec<u8>, limits: budget::Limits) -> View {
+    opened_for(name, bytes, limits, &mut |_| {})
+}
+
+/// The same, and what is given to the scanners.
+fn opened_for(name: &str, bytes: Vec<u8>, limits: budget::Limits, give: &mut dyn FnMut(Kept)) -> View {
     let part = Part {
         path: "1".into(),
         names: vec![name.to_owned()],
@@ -21,9 +26,56 @@ fn opened(name: &str, bytes: Vec<u8>, limits: budget::Limits) -> View {
         leaf: true,
     };
     let mut budget = Budget::new(&limits, bytes.len() as u64, 1 << 20, Instant::now() + Duration::from_secs(20));
-    let view =
-        View { parts: vec![part], kept: vec![Kept { path: "1".into(), bytes: bytes.into() }], ..View::default() };
-    unpack(view, &Limits::default(), &mut budget, &mut |_| {})
+    let view = View {
+        parts: vec![part],
+        kept: vec![Kept { path: "1".into(), bytes: bytes.into(), alike: false }],
+        ..View::default()
+    };
+    unpack(view, &Limits::default(), &mut budget, give)
+}
+
+/// How many members a scanner gets, and how many of them it may know from the archive.
+fn given(bytes: Vec<u8>) -> (usize, usize) {
+    let (mut all, mut alike) = (0, 0);
+    opened_for("a.zip", bytes, budget::Limits::default(), &mut |kept| {
+        all += 1;
+        alike += usize::from(kept.alike);
+    });
+    (all, alike)
+}
+
+#[test]
+fn only_what_every_program_reads_alike_is_left_to_the_scanner() {
+    let plain = zipped(&[("a.txt", b"one"), ("b.txt", &[7; 5000])]);
+    assert_eq!(given(plain.clone()), (3, 2), "the archive itself and its members");
+    let nested = zipped(&[("c.txt", b"three"), ("x.zip", &zipped(&[("y.txt", &[1; 90_000])])), ("d", &[0; 70_000])]);
+    assert!(given(nested).1 > 0);
+    let place = |what: &[u8]| plain.windows(4).rposition(|window| window == what).unwrap();
+    let (central, end) = (place(b"PK\x01\x02"), place(b"PK\x05\x06"));
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = plain.clone();
+        bytes[at] ^= byte;
+        bytes
+    };
+    for (bytes, what) in [
+        (changed(central + 20, 1), "packed size in the directory"),
+        (changed(central + 24, 1), "size in the directory"),
+        (changed(central + 10, 4), "method in the directory"),
+        (changed(central + 8, 1), "encrypted in the directory"),
+        (changed(central + 46, 1), "name in the directory"),
+        (changed(18, 1), "packed size in the local header"),
+        (changed(30, 1), "name in the local header"),
+        (changed(end + 10, 1), "number of members"),
+        (changed(end + 16, 1), "place of the directory"),
+        ([&b"MZ"[..], &plain].concat(), "something in front"),
+        ([&plain[..], b"x"].concat(), "something behind"),
+        ([plain.clone(), plain.clone()].concat(), "two behind each other"),
+        (zipped(&[("a.txt", b"one"), ("b.gz", &gzipped(b"x")[..10])]), "a damaged one inside"),
+        (zipped(&[("a.txt", &vec![0; 21_000_000])]), "more than a scanner surely takes"),
+        (tarred(&[("a.txt", b"one")]), "another format"),
+    ] {
+        assert_eq!(given(bytes).1, 0, "{what}");
+    }
 }
 
 fn paths(view: &View) -> Vec<&str> {

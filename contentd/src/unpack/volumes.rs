@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn sets_in_their_order() {
-        let rar = |path: &str| Kept { path: path.to_owned(), bytes: b"Rar!\x1a\x07\0"[..].into() };
+        let rar = |path: &str| Kept { path: path.to_owned(), bytes: b"Rar!\x1a\x07\0"[..].into(), alike: false };
         let kept: Vec<Kept> = ["1", "2", "3", "4"].map(rar).into();
         assert_eq!(sets(&["a.part10.rar", "a.part2.rar", "b.rar", "a.part1.rar"], &kept), [[3, 1, 0]]);
     }

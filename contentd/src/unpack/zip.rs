@@ -25,9 +25,11 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
     if listing.multi_volume {
         out.flaw(&Flaw::MultiVolume);
     }
+    let simple = zip_headers::is_simple(data, listing.entries.len());
     let starts: Vec<usize> = listing.entries.keys().copied().collect();
     for (number, entry) in listing.entries.values().enumerate() {
         let next = starts.get(number + 1).copied().unwrap_or(data.len());
+        out.read_alike(simple && is_plain(entry));
         member(data, entry, next, out)?;
     }
     if !listing.ended { Err(Flaw::Truncated) } else { Ok(()) }
@@ -63,6 +65,24 @@ fn member(data: &[u8], entry: &Entry, next: usize, out: &mut Members<'_, '_>) ->
     }
     out.list(true);
     Ok(())
+}
+
+/// Whether both headers say the same of a member, and no program needs more than the oldest version to read it. Its sizes are
+/// compared with those of the data later.
+fn is_plain(entry: &Entry) -> bool {
+    let (Some(local), [central]) = (&entry.local, &entry.central[..]) else { return false };
+    let small = central.packed < u64::from(u32::MAX) && central.size < u64::from(u32::MAX);
+    let sizes = |header: &Header| (header.packed, header.size);
+    let described = local.has_descriptor() && sizes(local) == (0, 0);
+    matches!(central.method, 0 | 8)
+        && small
+        && (local.method, local.flags) == (central.method, central.flags)
+        && local.name == central.name
+        && local.other_name == central.other_name
+        && (described || sizes(local) == sizes(central))
+        && !central.encrypted()
+        && !central.is_link()
+        && (central.method == 8 || central.packed == central.size)
 }
 
 /// Every spelling of the name, the likeliest first.
@@ -111,7 +131,14 @@ fn decode(
             return Ok(());
         }
         1..=6 => out.stream(names, &mut Legacy::new(header, within)),
-        8 => out.stream(names, &mut flate2::read::DeflateDecoder::new(rest)),
+        8 => {
+            let mut reader = flate2::read::DeflateDecoder::new(rest);
+            let done = out.stream(names, &mut reader);
+            if (reader.total_in(), reader.total_out()) != (header.packed, header.size) {
+                out.differ();
+            }
+            done
+        }
         9 => out.stream(names, &mut deflate64::Deflate64Decoder::with_buffer(rest)),
         12 => out.stream(names, &mut bzip2::read::BzDecoder::new(rest)),
         14 => match lzma(header, rest, kib) {

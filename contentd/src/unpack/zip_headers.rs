@@ -89,6 +89,20 @@ pub(super) fn ends_a_file(data: &[u8]) -> bool {
         && !data.starts_with(END)
 }
 
+/// Whether there is one end record for so many members, at the very end, with the directory right before it, and nothing before the first
+/// member: an archive that can be read in one way only.
+pub(super) fn is_simple(data: &[u8], members: usize) -> bool {
+    let mut ends = ends(data);
+    let (Some(at), None) = (ends.next(), ends.next()) else { return false };
+    let directory = (le32(data, at + 12), le32(data, at + 16));
+    let (Some(size), Some(place)) = directory else { return false };
+    at + 22 == data.len()
+        && u64::from(place) + u64::from(size) == at as u64
+        && le16(data, at + 10).map(usize::from) == Some(members)
+        && data.starts_with(LOCAL)
+        && slice(data, at.saturating_sub(20), 4) != Some(LOCATOR64)
+}
+
 /// Whether there is an end record at all.
 pub(super) fn has_end(data: &[u8]) -> bool {
     ends(data).next().is_some()
