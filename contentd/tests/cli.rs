@@ -26,6 +26,16 @@ fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// A configuration to serve with, that keeps everything in `folder`.
+fn serving(folder: &Path, socket: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "[store]\nurl = \"sqlite:{folder}/octroi.db\"\n[ledger]\ndirectory = \"{folder}/contentd\"\n\
+        [quarantine]\ndirectory = \"{folder}/quarantine\"\n[contentd]\nlisten = [\"unix:{}\"]\nhttp = \"\"\n",
+        socket.display()
+    )
+}
+
 #[test]
 fn wrong_arguments_are_status_64() {
     assert_eq!(run(&["--colour"]).status.code(), Some(64));
@@ -70,7 +80,7 @@ fn a_taken_socket_is_status_69_and_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("taken.sock");
     let _taken = UnixListener::bind(&socket).expect("bound");
-    let file = config(folder.path(), &format!("[contentd]\nlisten = [\"unix:{}\"]\nhttp = \"\"\n", socket.display()));
+    let file = config(folder.path(), &serving(folder.path(), &socket));
     let output = run(&["--config", &file]);
     assert_eq!(output.status.code(), Some(69));
     assert!(errors(&output).contains(&format!("cannot listen on unix:{}", socket.display())), "{}", errors(&output));
@@ -103,7 +113,7 @@ fn it_says_when_it_is_ready_and_ends_on_sigterm() {
     let (socket, notify) = (folder.path().join("contentd.sock"), folder.path().join("notify"));
     let notices = UnixDatagram::bind(&notify).expect("bound");
     notices.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
-    let file = config(folder.path(), &format!("[contentd]\nlisten = [\"unix:{}\"]\nhttp = \"\"\n", socket.display()));
+    let file = config(folder.path(), &serving(folder.path(), &socket));
     let child = contentd().args(["--config", &file]).env("NOTIFY_SOCKET", &notify).stderr(Stdio::piped()).spawn();
     let mut running = Running(child.expect("started"));
     await_notice(&notices, "READY=1");

@@ -376,9 +376,10 @@ impl<'a> Policyd<'a> {
 
 fn contentd_configuration(port: u16, next: u16, directory: &Path, clamd: Option<&str>) -> String {
     let mut text = format!(
-        "[store]\nurl = '{}'\n[contentd]\nlisten = ['127.0.0.1:{port}']\nhttp = ''\nreinject = '127.0.0.1:{next}'\n\
+        "[store]\nurl = '{}'\n[ledger]\ndirectory = '{}'\n[contentd]\nlisten = ['127.0.0.1:{port}']\nhttp = ''\nreinject = '127.0.0.1:{next}'\n\
          hostname = 'filter.test'\n",
         sqlite_of(directory, "octroi.db"),
+        directory.join("contentd").display(),
     );
     if let Some(address) = clamd {
         text.push_str(&format!("[antivirus.clamd]\naddress = '{address}'\n"));

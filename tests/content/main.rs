@@ -4,6 +4,7 @@
 //! No Postfix here (see `postfix`) and no scanner: what is tested is the road of a message and of the replies.
 //! The rule behind all of it: no mail is lost and none is delivered twice.
 
+mod amavis;
 mod dialogue;
 mod end_of_data;
 mod faults;

@@ -30,6 +30,8 @@ pub enum Stage {
     Mail,
     /// At RCPT.
     Rcpt,
+    /// At a RCPT in which this stands.
+    RcptFor(&'static str),
     /// At DATA.
     Data,
     /// Once that many bytes of the message have come.
@@ -208,7 +210,10 @@ impl Session {
                 b"EHLO" => self.command(line, Stage::Ehlo, EHLO).await?,
                 b"XFORWARD" => self.command(line, Stage::Xforward, b"250 2.0.0 Ok\r\n").await?,
                 b"MAIL" => self.command(line, Stage::Mail, b"250 2.1.0 Ok\r\n").await?,
-                b"RCPT" => self.command(line, Stage::Rcpt, b"250 2.1.5 Ok\r\n").await?,
+                b"RCPT" => {
+                    let stage = self.stage_of_rcpt(&line);
+                    self.command(line, stage, b"250 2.1.5 Ok\r\n").await?;
+                }
                 b"DATA" => {
                     let answer = self.act(Stage::Data, b"354 End data with <CR><LF>.<CR><LF>\r\n").await?;
                     if answer.starts_with(b"354") {
@@ -223,6 +228,14 @@ impl Session {
                 _ => self.say(b"500 5.5.2 What?\r\n").await?,
             }
         }
+    }
+
+    /// An order for this recipient comes before one for all.
+    fn stage_of_rcpt(&self, line: &[u8]) -> Stage {
+        let line = String::from_utf8_lossy(line);
+        let mut stages = self.orders.iter().map(|(stage, _)| *stage);
+        let own = stages.find(|stage| matches!(stage, Stage::RcptFor(text) if line.contains(text)));
+        own.unwrap_or(Stage::Rcpt)
     }
 
     async fn command(&mut self, line: Vec<u8>, stage: Stage, usual: &[u8]) -> Result<(), Over> {

@@ -76,10 +76,12 @@ impl Witness {
 
     /// Keeps a witness running until `stop`; when it ends, another one takes its place. `folder`: for its files.
     pub async fn keep(&self, folder: PathBuf, stop: CancellationToken) {
+        let mut told = false;
         loop {
             match start(&folder) {
                 Ok((socket, mut child)) => {
                     self.socket.store(Some(Arc::new(socket)));
+                    told = false;
                     gauge!("octroi_contentd_witness_up").set(1.0);
                     tokio::select! {
                         ended = child.wait() => {
@@ -90,7 +92,13 @@ impl Witness {
                     }
                     self.leave();
                 }
-                Err(error) => tracing::warn!(%error, "no witness: after a crash a message may come twice"),
+                Err(error) => {
+                    // Once is enough; the gauge says how it stands.
+                    if !std::mem::replace(&mut told, true) {
+                        let folder = folder.display();
+                        tracing::error!(%folder, %error, "no witness: after a crash a message may come twice");
+                    }
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
