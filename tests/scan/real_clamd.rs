@@ -12,6 +12,7 @@ use tests::clamd::{Clamd, Setup};
 use tests::letters::{eicar, zipped};
 use tests::ports::free_port;
 use tests::probes::base64;
+use tests::process::await_that;
 use tokio::time::Instant;
 use zip::write::SimpleFileOptions;
 
@@ -215,22 +216,32 @@ async fn deep_and_wide_archives_are_never_clean() {
 /// Over a UNIX socket by descriptor, over TCP and where told so as a stream; what is given decoded is not given encoded as well.
 #[tokio::test]
 async fn data_goes_the_cheap_way() {
-    let port = Some(free_port());
-    let clamd = Clamd::start_with(&Setup { configuration: "LogClean yes", tcp_port: port, ..Setup::default() });
-    let text = "transfer = \"stream\"";
-    for (address, lines, expected) in [
-        (clamd.address(), "", "/memfd:octroi-part"),
-        (clamd.address(), text, "instream(local"),
-        (clamd.tcp_address(), "", "instream(127.0.0.1"),
-    ] {
-        let before = clamd.log().len();
+    let streamed = "transfer = \"stream\"";
+    for (tcp, lines, expected) in
+        [(false, "", "/memfd:octroi-part"), (false, streamed, "instream(local"), (true, "", "instream(127.0.0.1")]
+    {
+        let tcp_port = tcp.then(free_port);
+        let clamd = Clamd::start_with(&Setup { configuration: "LogClean yes", tcp_port, ..Setup::default() });
+        let address = if tcp { clamd.tcp_address() } else { clamd.address() };
         let inspector = Inspector::with_clamd(&address, lines);
         assert_eq!(inspector.verdict(&clean_letter()).await, CLEAN);
-        let log = clamd.log().split_off(before);
-        let scans: Vec<_> = log.lines().filter(|line| line.ends_with(": OK")).collect();
-        assert!(!scans.is_empty() && scans.iter().all(|line| line.contains(expected)), "{expected}: {log}");
+        await_scans(&clamd, 2);
+        let log = clamd.log();
+        let mut scans = log.lines().filter(|line| line.ends_with(": OK"));
+        assert!(scans.all(|line| line.contains(expected)), "{expected}: {log}");
         assert_eq!(inspector.verdict(&infected_letter()).await, VIRUS, "{expected}");
     }
+}
+
+/// Samples that clamd has found clean, by its log.
+fn clean_scans(clamd: &Clamd) -> usize {
+    clamd.log().lines().filter(|line| line.ends_with(": OK")).count()
+}
+
+/// Waits until there are so many; clamd writes its log after it has answered.
+fn await_scans(clamd: &Clamd, count: usize) {
+    await_that("lines in clamd's log", Duration::from_secs(60), || Ok((clean_scans(clamd) >= count).then_some(())))
+        .unwrap_or_else(|trouble| panic!("{trouble}: {}", clamd.log()));
 }
 
 /// Members of archives that clamd opens as we do are not given to it once more, and what is in them is found all the same.
@@ -246,15 +257,15 @@ async fn what_clamd_opens_by_itself_is_given_once() {
         }
         zip.finish().unwrap().into_inner()
     };
-    let scans = || clamd.log().lines().filter(|line| line.ends_with(": OK")).count();
     let clean = US.attached("x", "a.zip", archive(b"nothing"));
     let (knowing, blind) =
         (Inspector::with_clamd(&clamd.address(), &known), Inspector::with_clamd(&clamd.address(), ""));
     assert_eq!(knowing.verdict(&clean.bytes).await, CLEAN);
-    let few = scans();
-    assert!(few <= 2, "{few}: the message and the archive");
+    await_scans(&clamd, 2);
+    assert_eq!(clean_scans(&clamd), 2, "the message and the archive");
     assert_eq!(blind.verdict(&clean.bytes).await, CLEAN);
-    assert!(scans() > few + 10, "of a clamd of which nothing is known, nothing is expected");
+    // Of a clamd of which nothing is known, nothing is expected.
+    await_scans(&clamd, 30);
     for content in
         [archive(&eicar()), zipped("b.zip", &archive(&eicar())), zipped("c.txt", &[vec![b' '; 3000], eicar()].concat())]
     {
