@@ -3,7 +3,7 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help build run test test-corpus bench check install
+.PHONY: help build run test test-corpus bench fuzz check install
 
 PREFIX ?= /usr
 SYSCONFDIR ?= /etc
@@ -58,6 +58,11 @@ bench:                  ## requests and messages a second, beside do-nothing dae
 	@tests/packages.sh $(BENCH_PACKAGES)
 	$(CARGO) build --locked --release -p policyd -p contentd -p tests --bins
 	@exec $(TARGET)/release/bench $(if $(PEERS),--peers) $(ARGS)
+
+fuzz:                   ## parsers with random input, each for FUZZ_SECONDS=600 (FUZZ="mime unpack:zip": only these)
+	$(NEED_CARGO)
+	@tests/packages.sh $(BUILD_PACKAGES) g++
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' FUZZ='$(FUZZ)' CORPUS='$(abspath $(CORPUS))' tests/fuzz/run.sh
 
 check:                  ## format, clippy and documentation, warnings are errors
 	$(NEED_CARGO)
