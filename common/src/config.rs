@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 24] = [
+pub const SECTIONS: [&str; 25] = [
     "store",
     "log",
     "dns",
@@ -41,6 +41,7 @@ pub const SECTIONS: [&str; 24] = [
     "quarantine",
     "ledger",
     "poison",
+    "checks",
 ];
 
 /// All top-level arrays of tables (`[[name]]`) that exist. The entries of all files count, one after the other.

@@ -66,7 +66,7 @@ impl Serialize for Treatment {
 impl<'de> Deserialize<'de> for Treatment {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Treatment, D::Error> {
         struct Reader;
-        const EXPECTED: &str = "a score from 0 to 1000, \"bad-header\", \"unchecked\", \"reject\" or \"tempfail\"";
+        const EXPECTED: &str = "a score from 0 to 1000, \"bad-header\", \"unchecked\", \"reject\", \"tempfail\", \"quarantine\" or \"discard\"";
 
         impl Visitor<'_> for Reader {
             type Value = Treatment;
@@ -93,6 +93,8 @@ impl<'de> Deserialize<'de> for Treatment {
                     "unchecked" => Ok(Treatment::Unchecked),
                     "reject" => Ok(Treatment::Destiny(Destiny::Reject)),
                     "tempfail" => Ok(Treatment::Destiny(Destiny::Tempfail)),
+                    "quarantine" => Ok(Treatment::Destiny(Destiny::Quarantine)),
+                    "discard" => Ok(Treatment::Destiny(Destiny::Discard)),
                     _ => Err(E::custom(format!("{word:?} is not {EXPECTED}"))),
                 }
             }

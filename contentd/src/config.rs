@@ -18,6 +18,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::ambiguity::AmbiguitySettings;
+use crate::checks::CheckSettings;
 use crate::ledger::LedgerSettings;
 use crate::message::edit::HeaderSettings;
 use crate::message::settings::MimeSettings;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     /// `[poison]`
     pub poison: PoisonSettings,
+    /// `[checks]`
+    pub checks: CheckSettings,
 }
 
 impl Settings {
@@ -76,7 +79,7 @@ impl Settings {
             log: source.section("log", &mut mistakes),
             contentd: source.section("contentd", &mut mistakes),
             antivirus: source.section("antivirus", &mut mistakes),
-            banned: source.section("banned", &mut mistakes),
+            banned: BannedSettings::read(source, &mut mistakes),
             headers: source.section("headers", &mut mistakes),
             destiny: source.section("destiny", &mut mistakes),
             handover: HandoverSettings::read(source, &mut mistakes),
@@ -86,6 +89,7 @@ impl Settings {
             quarantine: source.section("quarantine", &mut mistakes),
             ledger: source.section("ledger", &mut mistakes),
             poison: source.section("poison", &mut mistakes),
+            checks: source.section("checks", &mut mistakes),
         };
         // A section with a mistake was replaced by its defaults; looking at combinations then would only confuse.
         if mistakes.is_empty() {

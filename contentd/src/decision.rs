@@ -55,6 +55,7 @@ pub(crate) struct Decision {
     pub(crate) reason: &'static str,
     pub(crate) detail: String,
     orders: String,
+    checks: String,
     policy_ids: String,
     spf: String,
     dnsbl: Option<i32>,
@@ -75,6 +76,7 @@ impl Decision {
             reason: "none",
             detail: String::new(),
             orders: String::new(),
+            checks: String::new(),
             policy_ids: String::new(),
             spf: String::new(),
             dnsbl: None,
@@ -101,6 +103,11 @@ impl Decision {
 
     pub(crate) fn inspected(&mut self, took: Duration) {
         self.inspect = took;
+    }
+
+    /// What Postfix' tables and renamed attachments have to say.
+    pub(crate) fn checked(&mut self, checked: &crate::checks::Outcome) {
+        self.checks = checked.notes.join("; ");
     }
 
     pub(crate) fn decided(&mut self, verdict: &Verdict) {
@@ -151,6 +158,7 @@ impl Decision {
             reason,
             detail = self.detail,
             orders = self.orders,
+            checks = self.checks,
             policy_id = self.policy_ids,
             spf = self.spf,
             dnsbl = self.dnsbl.map(|score| score.to_string()).unwrap_or_default(),

@@ -20,6 +20,8 @@ pub struct Findings {
     pub found: Vec<Finding>,
     /// Attachments that the list of banned files names.
     pub banned: Vec<Banned>,
+    /// What Postfix' tables say, and what is changed.
+    pub checked: crate::checks::Outcome,
     /// What each scanner said; empty when none is configured.
     pub scans: Vec<Scan>,
     /// Signs of spam, with their scores.

@@ -9,6 +9,7 @@ mod admission;
 pub mod ambiguity;
 pub mod budget;
 pub mod category;
+pub mod checks;
 pub mod config;
 pub mod daemon;
 mod decision;

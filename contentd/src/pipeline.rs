@@ -5,11 +5,13 @@
 //! wait for a share of memory first, so that many large ones at once do not fill it.
 
 use crate::budget::{self, Budget};
+use crate::checks::Checks;
 use crate::config::Settings;
 use crate::envelope::Envelope;
 use crate::findings::{Finding, FindingKind, Findings, Outcome, PARSER, Scan};
 use crate::message::Limits;
 use crate::message::parts::{self, View};
+use crate::message::rename;
 use crate::scan::banned::BannedFiles;
 use crate::scan::engines::{Answers, Engines};
 use crate::scan::sample::{Queue, Sample, Seen};
@@ -17,7 +19,7 @@ use crate::scan::settings::Group;
 use crate::spool::Message;
 use crate::unpack;
 use bytes::Bytes;
-use common::config::{Mistake, Mistakes};
+use common::config::Mistakes;
 use metrics::{counter, histogram};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +35,8 @@ pub struct Pipeline {
     limits: Limits,
     /// What may be decoded of one message.
     budget: budget::Limits,
-    banned: BannedFiles,
+    banned: Arc<BannedFiles>,
+    checks: Arc<Checks>,
     engines: Engines,
     /// Signatures older than this are noted; zero: never.
     max_age: Duration,
@@ -44,22 +47,24 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Makes the stages ready. Errors: name patterns that are no regular expressions.
+    /// Makes the stages ready. Errors: patterns that are no regular expressions, tables that cannot be read.
     pub fn new(settings: &Settings) -> Result<Pipeline, Mistakes> {
-        let banned = BannedFiles::new(&settings.banned).map_err(|wrong| {
-            let mut mistakes = Mistakes::default();
-            for error in wrong {
-                let (origin, key) = ("configuration".to_owned(), "banned.names".to_owned());
-                mistakes.push(Mistake { origin, key, message: error.to_string() });
+        let (banned, checks) = (BannedFiles::new(&settings.banned), Checks::load(&settings.checks));
+        let (banned, checks) = match (banned, checks) {
+            (Ok(banned), Ok(checks)) => (Arc::new(banned), Arc::new(checks)),
+            (banned, checks) => {
+                let mut mistakes = Mistakes::default();
+                [banned.err(), checks.err()].into_iter().flatten().for_each(|wrong| mistakes.extend(wrong));
+                return Err(mistakes);
             }
-            mistakes
-        })?;
+        };
         let engines = Engines::new(&settings.antivirus, &settings.contentd.place().dir);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Pipeline {
             limits: Limits { texts: engines.want_texts(), ..settings.mime.limits() },
             budget: settings.unpack.limits(),
             banned,
+            checks,
             engines,
             max_age: settings.antivirus.max_signature_age.0,
             processors: Arc::new(Semaphore::new(processors)),
@@ -75,7 +80,7 @@ impl Pipeline {
     /// Looks at a message. What is not done by `deadline` is left out, and the findings say so.
     pub async fn inspect(&self, envelope: &Envelope, message: &Message, deadline: Instant) -> Findings {
         let mut findings = Findings { id: envelope.id.to_string(), size: message.len(), ..Findings::default() };
-        if timeout_at(deadline, self.stages(message, &mut findings, deadline)).await.is_err() {
+        if timeout_at(deadline, self.stages(envelope, message, &mut findings, deadline)).await.is_err() {
             findings.out_of_time = true;
             counter!("octroi_contentd_deadlines_total").increment(1);
         }
@@ -86,29 +91,36 @@ impl Pipeline {
     }
 
     /// The stages. The engines work on what is decoded while the rest is still being decoded.
-    async fn stages(&self, message: &Message, findings: &mut Findings, deadline: Instant) {
+    async fn stages(&self, envelope: &Envelope, message: &Message, findings: &mut Findings, deadline: Instant) {
         let share = self.share_of_memory(message).await;
-        let mut answers = self.look(Group::Primary, message, findings, deadline).await;
+        let mut answers = self.look(Group::Primary, envelope, message, findings, deadline).await;
         if answers.all_failed() && self.engines.have_backup() {
             counter!("octroi_contentd_backups_total").increment(1);
             // The message is taken apart once more: to keep all that was decoded for an engine that is hardly ever asked would cost more.
             let mut again = Findings { id: findings.id.clone(), size: findings.size, ..Findings::default() };
-            let spare = self.look(Group::Backup, message, &mut again, deadline).await;
+            let spare = self.look(Group::Backup, envelope, message, &mut again, deadline).await;
             answers.scans.extend(spare.scans);
             answers.symbols.extend(spare.symbols);
         }
         findings.scans.extend(answers.scans);
         findings.symbols.extend(answers.symbols);
         self.ages(findings);
-        self.ban(findings);
         drop(share);
     }
 
     /// Takes the message apart and has the engines of one group look at what comes out.
-    async fn look(&self, group: Group, message: &Message, findings: &mut Findings, deadline: Instant) -> Answers {
+    async fn look(
+        &self,
+        group: Group,
+        envelope: &Envelope,
+        message: &Message,
+        findings: &mut Findings,
+        deadline: Instant,
+    ) -> Answers {
         let started = Instant::now();
         let (queue, round) = self.engines.begin(group).await;
-        let (answers, ()) = tokio::join!(round.scan(deadline), self.parse(message, queue, findings, deadline));
+        let (answers, ()) =
+            tokio::join!(round.scan(deadline), self.parse(envelope, message, queue, findings, deadline));
         if !answers.scans.is_empty() {
             histogram!("octroi_contentd_stage_seconds", "stage" => "antivirus").record(started.elapsed().as_secs_f64());
         }
@@ -135,8 +147,16 @@ impl Pipeline {
         Arc::clone(&self.memory).acquire_many_owned(kib).await.ok()
     }
 
-    /// Takes the message apart, archives included, and gives away what a scanner should see by itself.
-    async fn parse(&self, message: &Message, queue: Queue, findings: &mut Findings, deadline: Instant) {
+    /// Takes the message apart, archives included, and gives away what a scanner should see by itself. Then looks for what tables and
+    /// lists forbid.
+    async fn parse(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        queue: Queue,
+        findings: &mut Findings,
+        deadline: Instant,
+    ) {
         let started = Instant::now();
         let raw = match message.bytes().await {
             Ok(raw) => raw,
@@ -148,6 +168,8 @@ impl Pipeline {
         };
         let permit = Arc::clone(&self.processors).acquire_owned().await;
         let (limits, budget, until) = (self.limits, self.budget, deadline.into_std());
+        let (checks, banned) = (Arc::clone(&self.checks), Arc::clone(&self.banned));
+        let recipients: Vec<String> = envelope.recipients.iter().map(|path| path.address.clone()).collect();
         let walk = move || {
             let _permit = permit;
             let size = raw.len() as u64;
@@ -155,16 +177,21 @@ impl Pipeline {
             let mut view = parts::walk(&raw, &limits, &mut budget);
             queue.put(as_it_came(&raw, &view), Seen::Nowhere);
             std::mem::take(&mut view.texts).into_iter().for_each(|text| queue.put(text.into(), Seen::InMail));
-            unpack::unpack(view, &limits, &mut budget, &mut |kept| {
+            let view = unpack::unpack(view, &limits, &mut budget, &mut |kept| {
                 let seen = if kept.alike { Seen::InArchive } else { Seen::Nowhere };
                 queue.put(kept.bytes.into(), seen);
-            })
+            });
+            drop(queue);
+            let mut checked = checks.run(&raw, &view.heads);
+            let judged = banned.judge(&view.parts, &recipients);
+            let renamed = rename::apply(&judged.renamed, &raw, &view.heads, &mut checked);
+            (view, checked, [judged.banned, renamed].concat())
         };
         let walked = tokio::task::spawn_blocking(walk).await;
         histogram!("octroi_contentd_stage_seconds", "stage" => "parse").record(started.elapsed().as_secs_f64());
         match walked {
-            Ok(View { parts, findings: found, .. }) => {
-                findings.parts = parts;
+            Ok((View { parts, findings: found, .. }, checked, banned)) => {
+                (findings.parts, findings.checked, findings.banned) = (parts, checked, banned);
                 found.into_iter().for_each(|finding| findings.add(finding));
             }
             Err(error) => {
@@ -175,9 +202,9 @@ impl Pipeline {
         }
     }
 
-    /// Looks for banned files.
-    fn ban(&self, findings: &mut Findings) {
-        findings.banned = self.banned.check(&findings.parts);
+    /// Whether these two recipients have to come in messages of their own, because not the same files are banned for them.
+    pub(crate) fn separates(&self, one: &str, other: &str) -> bool {
+        self.banned.separates(one, other)
     }
 }
 
@@ -206,6 +233,13 @@ pub fn describe_metrics() {
     describe_counter!("octroi_contentd_members_total", "Files taken out of archives and documents, by format");
     describe_counter!("octroi_contentd_deadlines_total", "Messages whose inspection was not done in time");
     describe_counter!("octroi_contentd_stage_failures_total", "Stages that broke off because of a bug");
+    describe_counter!("octroi_contentd_checks_total", "Lines that a table of Postfix has acted upon, by action");
+    describe_counter!("octroi_contentd_check_limits_total", "Patterns of such tables that took too many steps");
+    describe_counter!(
+        "octroi_contentd_banned_rules_total",
+        "Parts that a rule of [[banned.rule]] has fitted, by rule and action"
+    );
+    describe_counter!("octroi_contentd_splits_total", "Recipients asked to come in a message of their own");
     describe_histogram!("octroi_contentd_stage_seconds", "Time in one stage of the pipeline");
     describe_counter!("octroi_contentd_engine_scans_total", "Messages given to antivirus engines, by outcome");
     describe_counter!("octroi_contentd_engine_samples_total", "Pieces of messages given to antivirus engines");

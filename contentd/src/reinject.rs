@@ -205,7 +205,7 @@ impl NextHop {
         let (mut reader, mut at) = (message.open(), 0);
         encoder.feed(&edit.prepend, &mut wire);
         while let Some(chunk) = reader.chunk().await.map_err(spool_error)? {
-            keep(&edit.cut, at, &chunk, |piece| encoder.feed(piece, &mut wire));
+            edit.pass(at, &chunk, |piece| encoder.feed(piece, &mut wire));
             at += chunk.len() as u64;
             if let Some(early) = self.write_listening(&wire, deadline).await? {
                 return Ok(Progress::Refused(early));
@@ -358,25 +358,9 @@ fn announced(ehlo: &Reply) -> Vec<Attribute> {
         .unwrap_or_default()
 }
 
-/// Gives the pieces of `chunk`, which begins at byte `at` of the message, that are in none of the sorted ranges `cut`.
-fn keep(cut: &[std::ops::Range<u64>], at: u64, chunk: &[u8], mut each: impl FnMut(&[u8])) {
-    let end = at + chunk.len() as u64;
-    let mut from = at;
-    for range in cut.iter().filter(|range| range.end > at && range.start < end) {
-        if range.start > from {
-            each(&chunk[(from - at) as usize..(range.start - at) as usize]);
-        }
-        from = from.max(range.end).min(end);
-    }
-    if from < end {
-        each(&chunk[(from - at) as usize..]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn reply(text: &[u8]) -> Reply {
         ReplyParser::default().feed(text).unwrap().1.unwrap()
@@ -387,21 +371,5 @@ mod tests {
         let ehlo = reply(b"250-mx\r\n250-SIZE 1\r\n250-XForward NAME addr  LOGIN SOURCE\r\n250 DSN\r\n");
         assert_eq!(announced(&ehlo), [Attribute::Name, Attribute::Addr, Attribute::Source]);
         assert!(announced(&reply(b"250 mx\r\n")).is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn cutting_chunk_by_chunk_is_cutting_at_once(text in "[a-z]{0,60}", cuts in prop::collection::vec(0u64..70, 0..8), size in 1usize..20) {
-            let mut cuts = cuts;
-            cuts.sort_unstable();
-            let ranges: Vec<_> = cuts.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect();
-            let expected: Vec<u8> =
-                text.bytes().enumerate().filter(|(at, _)| !ranges.iter().any(|range| range.contains(&(*at as u64)))).map(|(_, byte)| byte).collect();
-            let mut kept = Vec::new();
-            for (index, chunk) in text.as_bytes().chunks(size).enumerate() {
-                keep(&ranges, (index * size) as u64, chunk, |piece| kept.extend_from_slice(piece));
-            }
-            prop_assert_eq!(kept, expected);
-        }
     }
 }

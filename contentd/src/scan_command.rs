@@ -234,6 +234,10 @@ fn findings_json(findings: &Findings) -> Vec<Value> {
     for banned in &findings.banned {
         facts.push(fact("banned", &banned.part, &format!("{}: {}", banned.rule, banned.matched)));
     }
+    if let Some(refusal) = &findings.checked.refusal {
+        facts.push(fact("checks", "", &format!("{}: {}", refusal.rule, refusal.text)));
+    }
+    facts.extend(findings.checked.notes.iter().map(|note| fact("check-note", "", note)));
     for scan in &findings.scans {
         match &scan.outcome {
             Outcome::Failed(why) => facts.push(fact("scanner-failed", "", &format!("{}: {why}", scan.scanner))),

@@ -155,7 +155,7 @@ impl<'a> Transaction<'a> {
         if let Some(reply) = self.recall(&message).await? {
             return Ok(reply);
         }
-        let handover = self.take_over(&message).await?;
+        let mut handover = self.take_over(&message).await?;
         if handover.has(&Order::Discard) {
             return self.discard(&handover, &message).await;
         }
@@ -163,6 +163,10 @@ impl<'a> Transaction<'a> {
         if let Some(reply) = self.decide(&findings, &message).await? {
             return Ok(reply);
         }
+        if findings.checked.discard {
+            return self.discard(&handover, &message).await;
+        }
+        handover.orders.extend(findings.checked.orders.iter().cloned());
         self.obey(&handover, &findings).await?;
         let edit = self.edit(&message, &findings).await?;
         self.forward(&message, &edit).await
@@ -392,6 +396,7 @@ impl<'a> Transaction<'a> {
     async fn decide(&mut self, findings: &Findings, message: &Message) -> Result<Option<Reply>, Stop> {
         let verdict = decide(findings, &self.running.policy);
         self.decision.decided(&verdict);
+        self.decision.checked(&findings.checked);
         if verdict.destiny == Destiny::Pass {
             return Ok(None);
         }
@@ -415,7 +420,10 @@ impl<'a> Transaction<'a> {
     async fn edit(&self, message: &Message, findings: &Findings) -> Result<Edit, Stop> {
         let head = self.head(message).await?;
         let settings = &self.running.settings.headers;
-        Ok(edit::plan(section(&head), &own::fields(findings, &self.running.target.hostname, settings), settings))
+        let own = own::fields(findings, &self.running.target.hostname, settings);
+        let mut edit = edit::plan(section(&head), &own, settings);
+        edit.add(&findings.checked.changes);
+        Ok(edit)
     }
 
     /// Hands the message to the next hop. The last look at client and clock comes right before the final dot.

@@ -49,6 +49,8 @@ pub enum Reason {
     Virus,
     /// A banned file.
     Banned,
+    /// A table of Postfix refuses it.
+    Checks,
     /// Something is encrypted.
     Encrypted,
     /// Over a limit.
@@ -74,6 +76,7 @@ impl Reason {
             Reason::Clean => "clean",
             Reason::Virus => "virus",
             Reason::Banned => "banned",
+            Reason::Checks => "checks",
             Reason::Encrypted => "encrypted",
             Reason::OverLimits => "over-limits",
             Reason::Undecodable => "undecodable",
@@ -222,6 +225,11 @@ fn grounds(findings: &Findings, policy: &Policy) -> Vec<Ground> {
         let files = findings.banned.iter().map(|banned| format!("{}: {}", banned.rule, banned.matched));
         add(Category::Banned, Reason::Banned, list(files));
     }
+    if let Some(refusal) = &findings.checked.refusal {
+        let destiny = if refusal.is_temporary() { Destiny::Tempfail } else { Destiny::Reject };
+        let detail = format!("{}: {}", refusal.rule, refusal.text);
+        grounds.push(Ground { category: Category::Banned, destiny, reason: Reason::Checks, detail });
+    }
     grounds.extend(unchecked(findings, policy));
     let mut add = |category, reason, detail: String| {
         grounds.push(Ground { category, destiny: policy.destiny(category), reason, detail });
@@ -308,8 +316,12 @@ fn failed(scan: &Scan, findings: &Findings, policy: &Policy) -> Option<Destiny> 
 /// The reply in amavis' words, with the id by which the message is found in the log.
 fn reply(findings: &Findings, destiny: Destiny, reason: Reason, detail: &str) -> Option<Reply> {
     let id = &findings.id;
+    if let (Reason::Checks, Some(refusal)) = (reason, &findings.checked.refusal) {
+        let code = if refusal.is_temporary() { 450 } else { 550 };
+        return Some(Reply::new(code, &refusal.status, &format!("id={id} - {}", refusal.text)));
+    }
     let what = match reason {
-        Reason::Clean => String::new(),
+        Reason::Clean | Reason::Checks => String::new(),
         Reason::Virus => format!(" - INFECTED: {detail}"),
         Reason::Banned => format!(" - BANNED: {detail}"),
         Reason::Encrypted => " - UNCHECKED: encrypted".to_owned(),
@@ -529,6 +541,18 @@ mod tests {
     fn names_from_the_message_cannot_break_the_reply() {
         let reply = decide(&infected(&["x\r\n250 ok\0"]), &policy()).reply.unwrap();
         assert!(reply.lines().all(|line| line.starts_with(b"554") && line.iter().all(|byte| (32..127).contains(byte))));
+    }
+
+    #[test]
+    fn a_table_of_postfix_refuses_in_its_own_words() {
+        let refused = |status: &str| {
+            let refusal =
+                crate::checks::Refusal { status: status.into(), text: "No thanks".into(), rule: "f:1".into() };
+            let checked = crate::checks::Outcome { refusal: Some(refusal), ..Default::default() };
+            line(&Findings { id: "ID".into(), checked, ..Findings::default() }, &policy())
+        };
+        assert_eq!(refused("5.7.9"), "banned reject checks | 550 5.7.9 id=ID - No thanks");
+        assert_eq!(refused("4.7.1"), "banned tempfail checks | 450 4.7.1 id=ID - No thanks");
     }
 
     #[test]

@@ -118,6 +118,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("headers", &contentd.headers, &[]);
     same_options("destiny", &contentd.destiny, &["ambiguous", "encrypted"]);
     same_options("unpack", &contentd.unpack, &[]);
+    same_options("checks", &contentd.checks, &["mime_header_checks", "nested_header_checks"]);
     same_options("mime", &contentd.mime, &[]);
     same_options("ambiguity", &contentd.ambiguity, &[]);
     same_options("quarantine", &contentd.quarantine, &[]);

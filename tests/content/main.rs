@@ -5,6 +5,7 @@
 //! The rule behind all of it: no mail is lost and none is delivered twice.
 
 mod amavis;
+mod checks;
 mod dialogue;
 mod end_of_data;
 mod faults;

@@ -149,13 +149,82 @@ fn fits(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// What changes on the way out: first `prepend`, then the message without the `cut` ranges.
+/// Bytes of a message that other bytes take the place of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What goes; empty where something comes only.
+    pub range: Range<u64>,
+    /// Whole lines that come, each with its CR LF.
+    pub text: Vec<u8>,
+}
+
+impl Change {
+    /// Puts a line, or none when the text is empty, in the place of the range. The text cannot end its line.
+    pub fn new(range: Range<usize>, text: &str) -> Change {
+        let mut line: Vec<u8> =
+            text.bytes().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { byte }).collect();
+        if !line.is_empty() {
+            line.extend_from_slice(b"\r\n");
+        }
+        Change { range: range.start as u64..range.end as u64, text: line }
+    }
+}
+
+/// What changes on the way out: first `prepend`, then the message without the `cut` ranges and with what is `put`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edit {
     /// Whole header fields, each with its CR LF.
     pub prepend: Vec<u8>,
     /// Offsets in the message, ascending and apart from each other.
     pub cut: Vec<Range<u64>>,
+    /// Bytes to put in before the byte with this offset, in order.
+    pub put: Vec<(u64, Vec<u8>)>,
+}
+
+impl Edit {
+    /// Adds changes, in whatever order they are.
+    pub fn add(&mut self, changes: &[Change]) {
+        self.put.extend(changes.iter().filter(|c| !c.text.is_empty()).map(|c| (c.range.start, c.text.clone())));
+        self.put.sort_by_key(|(at, _)| *at);
+        self.cut.extend(changes.iter().filter(|c| !c.range.is_empty()).map(|c| c.range.clone()));
+        self.cut.sort_by_key(|range| range.start);
+        self.cut.dedup_by(|next, last| {
+            let joined = next.start <= last.end;
+            if joined {
+                last.end = last.end.max(next.end);
+            }
+            joined
+        });
+    }
+
+    /// Gives what goes out of `chunk`, which begins at byte `at` of the message, piece by piece.
+    pub fn pass(&self, at: u64, chunk: &[u8], mut each: impl FnMut(&[u8])) {
+        let end = at + chunk.len() as u64;
+        let first = self.put.partition_point(|(offset, _)| *offset < at);
+        let mut from = at;
+        for (offset, text) in self.put[first..].iter().take_while(|(offset, _)| *offset < end) {
+            self.kept(from..*offset, at, chunk, &mut each);
+            each(text);
+            from = *offset;
+        }
+        self.kept(from..end, at, chunk, &mut each);
+    }
+
+    /// The pieces of a range of the message that are not cut.
+    fn kept(&self, range: Range<u64>, at: u64, chunk: &[u8], each: &mut impl FnMut(&[u8])) {
+        let mut piece = |piece: Range<u64>| {
+            if piece.start < piece.end {
+                each(&chunk[(piece.start - at) as usize..(piece.end - at) as usize]);
+            }
+        };
+        let mut from = range.start;
+        let first = self.cut.partition_point(|cut| cut.end <= range.start);
+        for cut in self.cut[first..].iter().take_while(|cut| cut.start < range.end) {
+            piece(from..cut.start);
+            from = from.max(cut.end).min(range.end);
+        }
+        piece(from..range.end);
+    }
 }
 
 /// Plans the edit. `head` is the start of the message with its whole header section; what follows that is not looked at.
@@ -187,13 +256,32 @@ mod tests {
 
     fn applied(message: &[u8], edit: &Edit) -> Vec<u8> {
         let mut out = edit.prepend.clone();
-        let mut at = 0;
-        for cut in &edit.cut {
-            out.extend_from_slice(&message[at..cut.start as usize]);
-            at = cut.end as usize;
-        }
-        out.extend_from_slice(&message[at..]);
+        edit.pass(0, message, |piece| out.extend_from_slice(piece));
         out
+    }
+
+    #[test]
+    fn changes_are_made_wherever_the_message_is_cut() {
+        let message = b"0123456789";
+        let mut edit = Edit::default();
+        let change = |range: Range<u64>, text: &str| Change { range, text: text.as_bytes().to_vec() };
+        edit.add(&[
+            change(2..4, ""),
+            change(6..8, "x"),
+            change(3..5, ""),
+            change(9..9, "y"),
+            change(0..0, "a"),
+            change(0..0, "b"),
+        ]);
+        assert_eq!(edit.cut, [2..5, 6..8]);
+        for size in 1..12 {
+            let mut out = Vec::new();
+            for (number, chunk) in message.chunks(size).enumerate() {
+                edit.pass((number * size) as u64, chunk, |piece| out.extend_from_slice(piece));
+            }
+            assert_eq!(String::from_utf8_lossy(&out), "ab015x8y9", "{size}");
+        }
+        assert_eq!(Change::new(0..1, "X: a\r\n b\0").text, b"X: a   b \r\n");
     }
 
     #[test]
@@ -244,6 +332,24 @@ mod tests {
         assert_eq!(HeaderSettings::default().mistakes(), []);
         for pattern in ["", "*", "X Y", "X:", "X*Y"] {
             assert_eq!(with(pattern).mistakes().len(), 1, "{pattern}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cutting_chunk_by_chunk_is_cutting_at_once(text in "[a-z]{0,60}", cuts in prop::collection::vec(0u64..70, 0..8), size in 1usize..20) {
+            let mut cuts = cuts;
+            cuts.sort_unstable();
+            let ranges: Vec<_> = cuts.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect();
+            let expected: Vec<u8> =
+                text.bytes().enumerate().filter(|(at, _)| !ranges.iter().any(|range| range.contains(&(*at as u64)))).map(|(_, byte)| byte).collect();
+            let mut edit = Edit::default();
+            edit.add(&ranges.iter().map(|range| Change { range: range.clone(), text: Vec::new() }).collect::<Vec<_>>());
+            let mut kept = Vec::new();
+            for (index, chunk) in text.as_bytes().chunks(size).enumerate() {
+                edit.pass((index * size) as u64, chunk, |piece| kept.extend_from_slice(piece));
+            }
+            prop_assert_eq!(kept, expected);
         }
     }
 

@@ -13,6 +13,7 @@ pub mod own;
 pub mod parameter;
 pub mod parse;
 pub mod parts;
+pub mod rename;
 pub mod settings;
 pub mod syntax;
 mod words;

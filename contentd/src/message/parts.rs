@@ -31,6 +31,30 @@ pub struct View {
     pub texts: Vec<Bytes>,
     /// Where in the message those of them lie that can be read in one way only: bodies in base64 of parts that are kept.
     pub encoded: Vec<Range<usize>>,
+    /// Where header sections stand in the message, by the likeliest reading; those that come out of a decoder stand nowhere.
+    pub heads: Vec<Head>,
+}
+
+/// A header section in the message as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// From its first field to the end of the empty line.
+    pub range: Range<usize>,
+    /// Path of the part that it describes; empty for one that may hold others.
+    pub path: String,
+    /// What it belongs to.
+    pub of: HeadOf,
+}
+
+/// What a header section belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadOf {
+    /// The message.
+    Message,
+    /// A part of a multipart.
+    Part,
+    /// An attached message.
+    Attached,
 }
 
 /// The decoded bytes of one leaf.
@@ -174,6 +198,7 @@ impl Walk<'_> {
             let range = item.range.start + section.body..item.range.end;
             match &first {
                 None => {
+                    self.remember_head(&item, &entity, section.body);
                     self.report(&item, &bytes, &section, &entity);
                     self.body(&item, &entity, range);
                     first = Some((entity, section.body));
@@ -190,6 +215,24 @@ impl Walk<'_> {
                 }
             }
         }
+    }
+
+    /// Remembers where a header section of this length stands.
+    fn remember_head(&mut self, item: &Item, entity: &Entity, length: usize) {
+        let path = item.leaf_path();
+        let head = item.data.slice(item.range.start..item.range.start + length);
+        if item.decoded || path.contains(':') {
+            return;
+        }
+        let of = match (item.depth, item.number) {
+            (0, _) => HeadOf::Message,
+            (_, Some(_)) => HeadOf::Part,
+            (_, None) => HeadOf::Attached,
+        };
+        let holds = entity.has_type("multipart") || !entity.boundaries.is_empty();
+        let path = if holds { String::new() } else { path };
+        let head = self.place(&head).map(|range| Head { range, path, of });
+        self.view.heads.extend(head);
     }
 
     fn report(&mut self, item: &Item, bytes: &[u8], section: &Section, entity: &Entity) {

@@ -4,9 +4,14 @@
 //! Every spelling of a name counts (`filename`, `filename*`, `name`, encoded words), the declared type as well as
 //! the one that the content shows, because clients differ in which of them they act upon.
 
+use super::banned_rules::{BannedRule, Rule, RuleAction};
 use crate::findings::{Banned, Part};
+use crate::message::rename::Renamed;
+use common::config::{Mistake, Mistakes, Source};
+use metrics::counter;
 use regex::{Regex, RegexBuilder};
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Extensions that Windows, a mail client or an Office program runs or opens without a question.
 const EXTENSIONS: &str = "ade adp app appx bas bat chm cmd com cpl dll exe fxp gadget hlp hta inf ins isp jar jnlp js jse lnk mda mdb \
@@ -38,6 +43,28 @@ pub struct BannedSettings {
     pub types: Vec<String>,
     /// Regular expressions, without regard to case, searched for in file names.
     pub names: Vec<String>,
+    /// What holds for all recipients of a message when not the same rules are for each.
+    pub mixed: Mixed,
+    /// `[[banned.rule]]`, asked before the lists above.
+    #[serde(deserialize_with = "later")]
+    pub rule: Vec<BannedRule>,
+}
+
+/// The rules of all files count and are read by themselves.
+fn later<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<BannedRule>, D::Error> {
+    IgnoredAny::deserialize(input).map(|_| Vec::new())
+}
+
+/// What becomes of a message to several recipients for whom different rules hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mixed {
+    /// What is banned for one is banned for all.
+    Strictest,
+    /// What is allowed for one is allowed for all.
+    Lenient,
+    /// At RCPT, whoever has other rules than the first is asked to come in a message of his own.
+    Split,
 }
 
 impl Default for BannedSettings {
@@ -46,15 +73,24 @@ impl Default for BannedSettings {
             extensions: EXTENSIONS.split_whitespace().map(str::to_owned).collect(),
             types: TYPES.map(str::to_owned).to_vec(),
             names: vec![CLASS_ID.to_owned()],
+            mixed: Mixed::Strictest,
+            rule: Vec::new(),
         }
     }
 }
 
 impl BannedSettings {
+    /// Takes the section and its rules out of the layers. Every mistake goes to `mistakes`.
+    pub fn read(source: &Source, mistakes: &mut Mistakes) -> BannedSettings {
+        let mut settings: BannedSettings = source.section("banned", mistakes);
+        settings.rule = BannedRule::read_all(source, mistakes);
+        settings
+    }
+
     /// What is wrong with the section: the key within it and a message.
     pub fn mistakes(&self) -> Vec<(&'static str, String)> {
-        let wrong = BannedFiles::new(self).err().unwrap_or_default();
-        wrong.into_iter().map(|error| ("names", error.to_string())).collect()
+        let wrong = self.names.iter().filter_map(|text| pattern(text).err());
+        wrong.map(|error| ("names", error.to_string())).collect()
     }
 }
 
@@ -71,33 +107,131 @@ pub struct PatternError {
 /// The list of banned files, ready for use.
 #[derive(Debug)]
 pub struct BannedFiles {
+    rules: Vec<Rule>,
+    mixed: Mixed,
     extensions: Vec<String>,
     types: Vec<String>,
     names: Vec<Regex>,
 }
 
+/// What the rules and lists say of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// Parts that are banned.
+    pub banned: Vec<Banned>,
+    /// Parts that get another name.
+    pub renamed: Vec<Renamed>,
+}
+
+/// What is said of one part.
+enum Said {
+    Nothing,
+    Banned(Banned),
+    Renamed(Renamed),
+}
+
 impl BannedFiles {
-    /// Compiles the patterns; all that are wrong are reported.
-    pub fn new(settings: &BannedSettings) -> Result<BannedFiles, Vec<PatternError>> {
-        let (names, wrong): (Vec<_>, Vec<_>) = settings.names.iter().map(|text| pattern(text)).partition(Result::is_ok);
-        let wrong: Vec<_> = wrong.into_iter().filter_map(Result::err).collect();
-        if !wrong.is_empty() {
-            return Err(wrong);
+    /// Compiles the patterns. Errors: all that are wrong.
+    pub fn new(settings: &BannedSettings) -> Result<BannedFiles, Mistakes> {
+        let mut mistakes = Mistakes::new();
+        let mut wrong = |key: String, message: String| {
+            mistakes.push(Mistake { origin: "configuration".to_owned(), key: format!("banned.{key}"), message });
+        };
+        let (mut names, mut rules) = (Vec::new(), Vec::new());
+        for text in &settings.names {
+            match pattern(text) {
+                Ok(regex) => names.push(regex),
+                Err(error) => wrong("names".to_owned(), error.to_string()),
+            }
         }
-        let lower = |list: &[String]| list.iter().map(|text| text.trim_start_matches('.').to_lowercase()).collect();
-        Ok(BannedFiles {
+        for rule in &settings.rule {
+            match Rule::new(rule) {
+                Ok(rule) => rules.push(rule),
+                Err(errors) => {
+                    errors.into_iter().for_each(|(key, message)| wrong(format!("rule {}.{key}", rule.name), message));
+                }
+            }
+        }
+        let files = BannedFiles {
+            rules,
+            mixed: settings.mixed,
             extensions: lower(&settings.extensions),
             types: lower(&settings.types),
-            names: names.into_iter().filter_map(Result::ok).collect(),
-        })
+            names,
+        };
+        mistakes.into_result(files)
     }
 
-    /// All parts that a rule fits, each with the first rule.
-    pub fn check(&self, parts: &[Part]) -> Vec<Banned> {
-        parts.iter().filter_map(|part| self.part(part)).collect()
+    /// Whether different rules are for these two recipients, and they are to come in messages of their own.
+    pub fn separates(&self, one: &str, other: &str) -> bool {
+        let mut personal = self.rules.iter().filter(|rule| rule.is_personal());
+        self.mixed == Mixed::Split && personal.any(|rule| rule.is_for(one) != rule.is_for(other))
     }
 
-    fn part(&self, part: &Part) -> Option<Banned> {
+    /// What the rules say of all parts, for these recipients together.
+    pub fn judge(&self, parts: &[Part], recipients: &[String]) -> Judged {
+        let mut judged = Judged::default();
+        let classes = self.classes(recipients);
+        for part in parts {
+            match self.together(part, &classes) {
+                Said::Nothing => {}
+                Said::Banned(banned) => judged.banned.push(banned),
+                Said::Renamed(renamed) => judged.renamed.push(renamed),
+            }
+        }
+        judged
+    }
+
+    /// The different sets of rules that are for the recipients; one when no rule is for some of them only.
+    fn classes(&self, recipients: &[String]) -> Vec<Vec<&Rule>> {
+        if recipients.is_empty() || !self.rules.iter().any(Rule::is_personal) {
+            return vec![self.rules.iter().filter(|rule| !rule.is_personal()).collect()];
+        }
+        let mut seen: Vec<Vec<bool>> = Vec::new();
+        for recipient in recipients {
+            let class: Vec<bool> = self.rules.iter().map(|rule| rule.is_for(recipient)).collect();
+            if !seen.contains(&class) {
+                seen.push(class);
+            }
+        }
+        let rules =
+            |class: &Vec<bool>| self.rules.iter().zip(class).filter_map(|(rule, on)| on.then_some(rule)).collect();
+        seen.iter().map(rules).collect()
+    }
+
+    /// The strictest of what is said for all recipients, or the most lenient.
+    fn together(&self, part: &Part, classes: &[Vec<&Rule>]) -> Said {
+        let said = classes.iter().map(|rules| self.part(part, rules));
+        let weight = |said: &Said| match said {
+            Said::Nothing => 0,
+            Said::Renamed(_) => 1,
+            Said::Banned(_) => 2,
+        };
+        let chosen = match self.mixed {
+            Mixed::Lenient => said.min_by_key(weight),
+            Mixed::Strictest | Mixed::Split => said.max_by_key(weight),
+        };
+        chosen.unwrap_or(Said::Nothing)
+    }
+
+    /// The first rule that fits decides, else the lists.
+    fn part(&self, part: &Part, rules: &[&Rule]) -> Said {
+        let fitting = rules.iter().find_map(|rule| Some((rule, rule.fits(part)?)));
+        let Some((rule, matched)) = fitting else {
+            return self.listed(part).map_or(Said::Nothing, Said::Banned);
+        };
+        let (name, action) = (rule.name.clone(), rule.action.word());
+        counter!("octroi_contentd_banned_rules_total", "rule" => name, "action" => action).increment(1);
+        let banned = Banned { rule: rule.name.clone(), part: part.path.clone(), matched };
+        match rule.action {
+            RuleAction::Allow => Said::Nothing,
+            RuleAction::Deny => Said::Banned(banned),
+            RuleAction::Rename => Said::Renamed(Renamed { to: rule.renamed(&banned.matched), banned }),
+        }
+    }
+
+    /// What the lists of the section say.
+    fn listed(&self, part: &Part) -> Option<Banned> {
         let (rule, matched) = part.names.iter().find_map(|name| self.name(name)).or_else(|| self.kind(part))?;
         Some(Banned { rule, part: part.path.clone(), matched })
     }
@@ -123,7 +257,13 @@ impl BannedFiles {
     }
 }
 
-fn pattern(text: &str) -> Result<Regex, PatternError> {
+/// Extensions and types as they are compared.
+pub(super) fn lower(list: &[String]) -> Vec<String> {
+    list.iter().map(|text| text.trim_start_matches('.').to_lowercase()).collect()
+}
+
+/// A pattern for names, in any case.
+pub(super) fn pattern(text: &str) -> Result<Regex, PatternError> {
     RegexBuilder::new(text).case_insensitive(true).size_limit(1 << 20).build().map_err(|error| {
         let reason = error.to_string();
         let reason = reason.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned();
@@ -131,7 +271,8 @@ fn pattern(text: &str) -> Result<Regex, PatternError> {
     })
 }
 
-fn fits(banned: &str, kind: &str) -> bool {
+/// Whether a type is the one that is wanted, or of its kind.
+pub(super) fn fits(banned: &str, kind: &str) -> bool {
     match banned.strip_suffix('*') {
         Some(start) => kind.starts_with(start),
         None => kind == banned,
@@ -140,7 +281,7 @@ fn fits(banned: &str, kind: &str) -> bool {
 
 /// The name as a file system would show it: lower case, last component, without control and invisible characters
 /// (a right-to-left override turns `exe.txt` around), without the blanks and dots at the end that Windows drops.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     let invisible = |c: &char| {
         !c.is_control()
             && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -151,7 +292,7 @@ fn plain(name: &str) -> String {
 }
 
 /// The extension, and the one in front of characters that hide it: a stream (`a.exe:x`), a semicolon, a blank run.
-fn extensions(plain: &str) -> impl Iterator<Item = &str> {
+pub(super) fn extensions(plain: &str) -> impl Iterator<Item = &str> {
     let last = plain.rsplit_once('.').map(|(_, extension)| extension.trim());
     let cut = plain.split([':', ';', '?', '"', '\'']).map(str::trim_end).filter_map(|piece| piece.rsplit_once('.'));
     last.into_iter().chain(cut.map(|(_, extension)| extension))
@@ -181,7 +322,12 @@ mod tests {
     }
 
     fn rule(names: &[&str], types: &[&str], detected_type: &str) -> String {
-        files().check(&[part(names, types, detected_type)]).pop().map(|banned| banned.rule).unwrap_or_default()
+        files()
+            .judge(&[part(names, types, detected_type)], &[])
+            .banned
+            .pop()
+            .map(|banned| banned.rule)
+            .unwrap_or_default()
     }
 
     #[test]
@@ -228,6 +374,7 @@ mod tests {
             extensions: vec![".ISO".into()],
             types: vec!["Video/*".into()],
             names: vec!["^invoice".into()],
+            ..BannedSettings::default()
         };
         let files = BannedFiles::new(&settings).unwrap();
         let parts = [
@@ -236,16 +383,66 @@ mod tests {
             part(&[], &["video/mp4"], ""),
             part(&["Invoice 1.pdf"], &[], ""),
         ];
-        let rules: Vec<_> = files.check(&parts).into_iter().map(|banned| banned.rule).collect();
+        let rules: Vec<_> = files.judge(&parts, &[]).banned.into_iter().map(|banned| banned.rule).collect();
         assert_eq!(rules, ["extension iso", "type video/mp4", "name ^invoice"]);
     }
 
     #[test]
     fn wrong_patterns_are_all_named() {
         let settings = BannedSettings { names: vec!["(".into(), "ok".into(), "[".into()], ..BannedSettings::default() };
-        let wrong = BannedFiles::new(&settings).unwrap_err();
-        assert_eq!(wrong.len(), 2);
-        assert!(wrong[0].to_string().contains("unclosed group"), "{}", wrong[0]);
+        let wrong = BannedFiles::new(&settings).unwrap_err().to_string();
+        assert_eq!(wrong.lines().count(), 2);
+        assert!(wrong.contains("unclosed group"), "{wrong}");
+    }
+
+    fn with_rules(mixed: Mixed, rules: &str) -> BannedFiles {
+        #[derive(Deserialize)]
+        struct File {
+            rule: Vec<BannedRule>,
+        }
+        let File { rule } = toml::from_str(rules).unwrap();
+        BannedFiles::new(&BannedSettings { mixed, rule, ..BannedSettings::default() }).unwrap()
+    }
+
+    const RULES: &str = "[[rule]]\nname = 'dev'\naction = 'allow'\nrecipients = ['dev@x.test', 'y.test']\nextensions = ['js']\n\
+        [[rule]]\nname = 'ren'\naction = 'rename'\nextensions = ['bat']\nto = '{name}.txt'\n\
+        [[rule]]\nname = 'zip'\ndouble_extension = true\n";
+
+    /// What is said of a name for recipients: `-`, the rule, or the new name.
+    fn said(files: &BannedFiles, name: &str, recipients: &[&str]) -> String {
+        let recipients: Vec<String> = recipients.iter().map(|address| (*address).to_owned()).collect();
+        let judged = files.judge(&[part(&[name], &[], "")], &recipients);
+        let renamed = judged.renamed.into_iter().map(|renamed| renamed.to);
+        judged.banned.into_iter().map(|banned| banned.rule).chain(renamed).next().unwrap_or_else(|| "-".to_owned())
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides_before_the_lists() {
+        let files = with_rules(Mixed::Strictest, RULES);
+        for (name, recipients, expected) in [
+            ("a.js", vec!["dev@x.test"], "-"),
+            ("a.js", vec!["Dev+tag@X.test"], "-"),
+            ("a.js", vec!["a@y.test"], "-"),
+            ("a.js", vec!["a@z.test"], "extension js"),
+            ("a.js", vec![], "extension js"),
+            ("a.BAT ", vec!["a@z.test"], "a.bat.txt"),
+            ("a.pdf.zip", vec!["a@z.test"], "zip"),
+            ("a.zip", vec!["a@z.test"], "-"),
+        ] {
+            assert_eq!(said(&files, name, &recipients), expected, "{name} {recipients:?}");
+        }
+    }
+
+    #[test]
+    fn several_recipients_share_one_answer() {
+        let both = ["dev@x.test", "a@z.test"];
+        assert_eq!(said(&with_rules(Mixed::Strictest, RULES), "a.js", &both), "extension js");
+        assert_eq!(said(&with_rules(Mixed::Lenient, RULES), "a.js", &both), "-");
+        assert!(!with_rules(Mixed::Strictest, RULES).separates(both[0], both[1]));
+        let split = with_rules(Mixed::Split, RULES);
+        assert!(split.separates(both[0], both[1]));
+        assert!(!split.separates("dev@x.test", "b@y.test"));
+        assert!(!split.separates("b@z.test", "a@z.test"));
     }
 
     proptest! {

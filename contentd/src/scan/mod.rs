@@ -5,6 +5,7 @@
 //! A scanner answers with an [`crate::findings::Outcome`]; what that means for the message is decided in `verdict`.
 
 pub mod banned;
+pub mod banned_rules;
 mod breaker;
 pub mod clamd;
 mod clamd_answer;

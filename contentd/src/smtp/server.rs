@@ -155,6 +155,11 @@ impl Session {
     }
 
     async fn recipient(&mut self, path: Path) {
+        if self.comes_alone(&path) {
+            counter!("octroi_contentd_splits_total").increment(1);
+            let text = "other rules hold for this recipient, send it in a separate transaction";
+            return self.front.reply(&Reply::new(452, "4.5.3", text));
+        }
         let Some(hop) = &mut self.hop else { return self.front.reply(&self.hop_gone()) };
         match hop.rcpt(&path.verbatim).await {
             Ok(reply) => {
@@ -170,6 +175,12 @@ impl Session {
                 self.front.reply(&reply);
             }
         }
+    }
+
+    /// Whether a recipient must not share a message with the first one (RFC 5321 section 4.5.3.1.10 has the reply).
+    fn comes_alone(&self, path: &Path) -> bool {
+        let first = self.dialogue.envelope().and_then(|envelope| envelope.recipients.first());
+        first.is_some_and(|first| self.running.pipeline.separates(&first.address, &path.address))
     }
 
     /// For what follows the loss of the next hop, which has been logged and counted.

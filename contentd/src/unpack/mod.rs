@@ -86,7 +86,7 @@ struct Work<'b> {
 /// Opens all that a walk over a message has kept. The view comes back with the members behind the parts that hold them;
 /// `give` gets the bytes of everything that a scanner should see by itself.
 pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn FnMut(Kept)) -> View {
-    let View { parts, findings, kept, .. } = view;
+    let View { parts, findings, kept, heads, .. } = view;
     let mut work = Work {
         budget,
         limits,
@@ -123,7 +123,7 @@ pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn F
     let Work { parts: members, findings: found, give, alike, .. } = work;
     let clear = found.is_empty() && !findings.iter().any(|finding| finding.kind.is_ambiguity());
     alike.release(clear).for_each(give);
-    View { parts: merge(parts, members), findings: [findings, found].concat(), ..View::default() }
+    View { parts: merge(parts, members), findings: [findings, found].concat(), heads, ..View::default() }
 }
 
 /// The likeliest name of a part; empty for none.
