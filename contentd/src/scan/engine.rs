@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! The frame that every engine runs in: how many messages at once, how long, when it is set aside, what is counted.
 //!
-//! The protocol behind it gets the pieces of one message and adds what it hears to a [`Tally`]; it knows nothing of the rest.
+//! The protocol behind it gets the pieces of one message and adds what it hears to a `Tally`; it knows nothing of the rest.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
