@@ -16,6 +16,7 @@ use super::AntivirusSettings;
 use super::breaker::{Admission, Breaker, Change};
 use super::clamd::Clamd;
 use super::command::CommandLine;
+use super::dialogue::Dialogue;
 use super::icap::Icap;
 use super::line::LineDaemon;
 use super::sample::Feed;

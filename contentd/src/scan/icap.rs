@@ -8,13 +8,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use common::address::Address;
-use metrics::counter;
 use tokio::time::Instant;
 
-use super::engine::{Failure, Status, Tally, shown};
+use super::dialogue::Dialogue;
+use super::engine::{Failure, Status, shown};
 use super::icap_answer::{self, Head};
 use super::idle::Idle;
-use super::sample::{Feed, Sample};
+use super::sample::Sample;
 use super::settings::{EngineSettings, Method};
 use super::wire::{Sent, Wire};
 use crate::findings::Outcome;
@@ -57,80 +57,6 @@ impl Icap {
             settings: settings.clone(),
             options: Mutex::default(),
         })
-    }
-
-    /// Has all pieces of a message scanned.
-    pub(super) async fn scan(&self, feed: &mut Feed, tally: &mut Tally) -> Result<(), Failure> {
-        let mut wire = None;
-        while let Some(piece) = feed.recv().await {
-            if piece.sample.len() > self.settings.size_limit().0 {
-                tally.add(Outcome::Incomplete(format!("larger than max_size {}", self.settings.size_limit())));
-                continue;
-            }
-            counter!("octroi_contentd_engine_samples_total", "engine" => self.name.clone()).increment(1);
-            tally.add(self.sample(&mut wire, &piece.sample).await?);
-            if tally.is_infected() {
-                break;
-            }
-        }
-        if let Some(wire) = wire {
-            self.idle.keep(wire);
-        }
-        Ok(())
-    }
-
-    /// One sample; once more over a new connection when the old one broke. `wire` is left only in a known state.
-    async fn sample(&self, wire: &mut Option<Wire>, sample: &Sample) -> Result<Outcome, Failure> {
-        let mut tries = 0;
-        loop {
-            let kept = wire.take().or_else(|| self.idle.take()).filter(|wire: &Wire| wire.heard().is_empty());
-            let stale = kept.is_some();
-            let mut used = match kept {
-                Some(kept) => kept,
-                None => self.connect().await?,
-            };
-            match self.exchange(&mut used, sample).await {
-                Ok((outcome, usable)) => {
-                    *wire = usable.then_some(used);
-                    return Ok(outcome);
-                }
-                Err(error) if stale && error.is_broken_connection() => self.count("stale"),
-                Err(error) if error.is_broken_connection() && tries < self.settings.retries => tries += 1,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Sends a sample and reads the answer; also whether the connection can be used again.
-    async fn exchange(&self, wire: &mut Wire, sample: &Sample) -> Result<(Outcome, bool), Failure> {
-        let preview = self.options(wire).await?.preview.map(|preview| preview.min(sample.len()).min(PREVIEW));
-        let mut begin = self.request(sample.len(), preview).into_bytes();
-        let (mut body, limit) = (sample.bytes(), self.settings.send_timeout.0);
-        let mut sent = Sent::All;
-        if let Some(size) = preview {
-            begin.extend(chunk(&mut body, size));
-            begin.extend_from_slice(if size == sample.len() { b"0; ieof\r\n\r\n" } else { b"0\r\n\r\n" });
-            wire.send([begin.as_slice()].into_iter(), limit, answered).await?;
-            let head = self.head(wire).await?;
-            if head.status != 100 {
-                return self.answer(wire, head, sample, true).await;
-            }
-            begin.clear();
-        }
-        let mut left = sample.len() - preview.unwrap_or_default();
-        while left > 0 && matches!(sent, Sent::All) {
-            let size = left.min(PREVIEW);
-            begin.extend(chunk(&mut body, size));
-            left -= size;
-            sent = wire.send([begin.as_slice()].into_iter(), limit, answered).await?;
-            begin.clear();
-        }
-        if let Sent::All = sent {
-            begin.extend_from_slice(b"0\r\n\r\n");
-            sent = wire.send([begin.as_slice()].into_iter(), limit, answered).await?;
-        }
-        let head = self.head(wire).await?;
-        self.answer(wire, head, sample, left == 0 && matches!(sent, Sent::All)).await
     }
 
     /// ICAP request and the encapsulated HTTP headers.
@@ -285,16 +211,6 @@ impl Icap {
         Ok(expected.next().is_none())
     }
 
-    async fn connect(&self) -> Result<Wire, Failure> {
-        self.count("fresh");
-        Wire::connect(&self.address, self.settings.connect_timeout.0).await
-    }
-
-    fn count(&self, kind: &'static str) {
-        counter!("octroi_contentd_engine_connections_total", "engine" => self.name.clone(), "kind" => kind)
-            .increment(1);
-    }
-
     /// What the server has said about itself lately.
     pub(super) fn known(&self) -> Option<Status> {
         self.lock().as_ref().map(|options| options.status.clone())
@@ -304,6 +220,57 @@ impl Icap {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
         let mut wire = self.connect().await?;
         Ok(self.ask_options(&mut wire).await?.status)
+    }
+}
+
+impl Dialogue for Icap {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn settings(&self) -> &EngineSettings {
+        &self.settings
+    }
+
+    fn idle(&self) -> &Idle<Wire> {
+        &self.idle
+    }
+
+    async fn connect(&self) -> Result<Wire, Failure> {
+        self.count("fresh");
+        Wire::connect(&self.address, self.settings.connect_timeout.0).await
+    }
+
+    /// Sends a sample and reads the answer; also whether the connection can be used again.
+    async fn exchange(&self, wire: &mut Wire, sample: &Sample) -> Result<(Outcome, bool), Failure> {
+        let preview = self.options(wire).await?.preview.map(|preview| preview.min(sample.len()).min(PREVIEW));
+        let mut begin = self.request(sample.len(), preview).into_bytes();
+        let (mut body, limit) = (sample.bytes(), self.settings.send_timeout.0);
+        let mut sent = Sent::All;
+        if let Some(size) = preview {
+            begin.extend(chunk(&mut body, size));
+            begin.extend_from_slice(if size == sample.len() { b"0; ieof\r\n\r\n" } else { b"0\r\n\r\n" });
+            wire.send([begin.as_slice()].into_iter(), limit, answered).await?;
+            let head = self.head(wire).await?;
+            if head.status != 100 {
+                return self.answer(wire, head, sample, true).await;
+            }
+            begin.clear();
+        }
+        let mut left = sample.len() - preview.unwrap_or_default();
+        while left > 0 && matches!(sent, Sent::All) {
+            let size = left.min(PREVIEW);
+            begin.extend(chunk(&mut body, size));
+            left -= size;
+            sent = wire.send([begin.as_slice()].into_iter(), limit, answered).await?;
+            begin.clear();
+        }
+        if let Sent::All = sent {
+            begin.extend_from_slice(b"0\r\n\r\n");
+            sent = wire.send([begin.as_slice()].into_iter(), limit, answered).await?;
+        }
+        let head = self.head(wire).await?;
+        self.answer(wire, head, sample, left == 0 && matches!(sent, Sent::All)).await
     }
 }
 

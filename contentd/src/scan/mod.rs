@@ -12,6 +12,7 @@ mod clamd_answer;
 pub mod clamd_conf;
 mod clamd_session;
 mod command;
+mod dialogue;
 pub mod engine;
 pub mod engines;
 mod icap;

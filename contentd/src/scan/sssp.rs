@@ -5,12 +5,12 @@
 //! `DONE OK|FAIL <code> <text>` and an empty line, or `REJ <code>`. What an answer means for the message is decided elsewhere.
 
 use common::address::Address;
-use metrics::counter;
 use tokio::time::Instant;
 
-use super::engine::{Failure, Status, Tally, shown};
+use super::dialogue::Dialogue;
+use super::engine::{Failure, Status, shown};
 use super::idle::Idle;
-use super::sample::{Feed, Sample};
+use super::sample::Sample;
 use super::settings::EngineSettings;
 use super::wire::{Sent, Wire};
 use crate::findings::Outcome;
@@ -38,46 +38,36 @@ impl Sssp {
         })
     }
 
-    /// Has all pieces of a message scanned.
-    pub(super) async fn scan(&self, feed: &mut Feed, tally: &mut Tally) -> Result<(), Failure> {
-        let mut wire = None;
-        while let Some(piece) = feed.recv().await {
-            if piece.sample.len() > self.settings.size_limit().0 {
-                tally.add(Outcome::Incomplete(format!("larger than max_size {}", self.settings.size_limit())));
-                continue;
-            }
-            counter!("octroi_contentd_engine_samples_total", "engine" => self.name.clone()).increment(1);
-            tally.add(self.sample(&mut wire, &piece.sample).await?);
-            if tally.is_infected() {
-                break;
-            }
-        }
-        if let Some(wire) = wire {
-            self.idle.keep(wire);
-        }
-        Ok(())
+    /// Asks whether savdid is there. It tells the age of its signatures to nobody over this protocol.
+    pub(super) async fn status(&self) -> Result<Status, Failure> {
+        let wire = self.connect().await?;
+        drop(wire);
+        Ok(Status { version: "SSSP/1.0".to_owned(), signatures: None })
+    }
+}
+
+impl Dialogue for Sssp {
+    fn name(&self) -> &str {
+        &self.name
     }
 
-    /// One sample; once more over a new connection when the old one broke. `wire` is left only in a known state.
-    async fn sample(&self, wire: &mut Option<Wire>, sample: &Sample) -> Result<Outcome, Failure> {
-        let mut tries = 0;
-        loop {
-            let kept = wire.take().or_else(|| self.idle.take()).filter(|wire: &Wire| wire.heard().is_empty());
-            let stale = kept.is_some();
-            let mut used = match kept {
-                Some(kept) => kept,
-                None => self.connect().await?,
-            };
-            match self.exchange(&mut used, sample).await {
-                Ok((outcome, usable)) => {
-                    *wire = usable.then_some(used);
-                    return Ok(outcome);
-                }
-                Err(error) if stale && error.is_broken_connection() => self.count("stale"),
-                Err(error) if error.is_broken_connection() && tries < self.settings.retries => tries += 1,
-                Err(error) => return Err(error),
-            }
+    fn settings(&self) -> &EngineSettings {
+        &self.settings
+    }
+
+    fn idle(&self) -> &Idle<Wire> {
+        &self.idle
+    }
+
+    async fn connect(&self) -> Result<Wire, Failure> {
+        self.count("fresh");
+        let limit = self.settings.connect_timeout.0;
+        let mut wire = Wire::connect(&self.address, limit).await?;
+        let greeting = wire.line(Instant::now() + limit, "waiting for the greeting").await?;
+        if !greeting.starts_with(b"OK SSSP/1.") {
+            return Err(Failure::Garbage(shown(&greeting)));
         }
+        Ok(wire)
     }
 
     /// Sends a sample and reads the answer; also whether the connection can be used again.
@@ -95,29 +85,6 @@ impl Sssp {
             }
         }
         Err(Failure::Garbage("an answer without end".to_owned()))
-    }
-
-    async fn connect(&self) -> Result<Wire, Failure> {
-        self.count("fresh");
-        let limit = self.settings.connect_timeout.0;
-        let mut wire = Wire::connect(&self.address, limit).await?;
-        let greeting = wire.line(Instant::now() + limit, "waiting for the greeting").await?;
-        if !greeting.starts_with(b"OK SSSP/1.") {
-            return Err(Failure::Garbage(shown(&greeting)));
-        }
-        Ok(wire)
-    }
-
-    fn count(&self, kind: &'static str) {
-        counter!("octroi_contentd_engine_connections_total", "engine" => self.name.clone(), "kind" => kind)
-            .increment(1);
-    }
-
-    /// Asks whether savdid is there. It tells the age of its signatures to nobody over this protocol.
-    pub(super) async fn status(&self) -> Result<Status, Failure> {
-        let wire = self.connect().await?;
-        drop(wire);
-        Ok(Status { version: "SSSP/1.0".to_owned(), signatures: None })
     }
 }
 
