@@ -300,7 +300,7 @@ async fn what_takes_all_its_time_while_others_are_well_is_poison_too() {
     let hop = NextHop::start(Vec::new()).await;
     let clamd = FakeClamd::start(Manner::SilentTo(b"body")).await;
     let lines = format!(
-        "deadline = \"3s\"\n[poison]\naction = \"reject\"\n[antivirus.clamd]\naddress = \"{}\"",
+        "deadline = \"3s\"\n[poison]\naction = \"reject\"\n[antivirus.clamd]\nfailures = 100\naddress = \"{}\"",
         clamd.address()
     );
     let filter = Filter::start(hop.address(), &lines).await;

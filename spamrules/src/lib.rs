@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The rule language of SpamAssassin, evaluated natively and without side effects.
+//!
+//! The caller gives the texts of the rule files, the bytes of a message, the answers to what only a network or a database knows,
+//! and a budget; it gets the rules that hit, with their scores. There is no I/O and no clock in here.
