@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What a rule sees while one message is checked: the message, its texts, URIs and relays (each made once, when first asked for),
+//! the settings, the caller's answers, and what other rules have left: hits, tags and captures.
+
+use std::any::{Any, TypeId};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use crate::answers::Answers;
+use crate::message::Message;
+use crate::relays::Relays;
+use crate::settings::Settings;
+use crate::text::Texts;
+use crate::uri::Uris;
+
+/// What the caller knows about the circumstances of a message.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// Now, in seconds since 1970-01-01 UTC: for rules on dates.
+    pub now: i64,
+}
+
+/// The facts about one message while its rules are evaluated.
+pub(crate) struct Context<'a> {
+    pub(crate) message: &'a Message,
+    pub(crate) settings: &'a Settings,
+    pub(crate) environment: &'a Environment,
+    pub(crate) answers: &'a dyn Answers,
+    texts: OnceCell<Texts>,
+    uris: OnceCell<Uris>,
+    relays: OnceCell<Relays>,
+    rule: RefCell<String>,
+    hits: RefCell<HashMap<String, u32>>,
+    tags: RefCell<BTreeMap<String, Vec<String>>>,
+    memos: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
+    depth: Cell<u32>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        message: &'a Message,
+        settings: &'a Settings,
+        environment: &'a Environment,
+        answers: &'a dyn Answers,
+    ) -> Context<'a> {
+        Context {
+            message,
+            settings,
+            environment,
+            answers,
+            texts: OnceCell::new(),
+            uris: OnceCell::new(),
+            relays: OnceCell::new(),
+            rule: RefCell::default(),
+            hits: RefCell::default(),
+            tags: RefCell::default(),
+            memos: RefCell::default(),
+            depth: Cell::new(0),
+        }
+    }
+
+    /// The texts that body and rawbody rules read.
+    pub(crate) fn texts(&self) -> &Texts {
+        self.texts.get_or_init(|| Texts::new(self))
+    }
+
+    /// The URIs of the message.
+    pub(crate) fn uris(&self) -> &Uris {
+        self.uris.get_or_init(|| Uris::new(self))
+    }
+
+    /// The `Received:` lines, understood and divided into trusted and untrusted, internal and external.
+    pub(crate) fn relays(&self) -> &Relays {
+        self.relays.get_or_init(|| Relays::new(self))
+    }
+
+    /// A fact that several eval functions share, made once per message. `T` is a type of the asking module's own.
+    pub(crate) fn memo<T: 'static>(&self, make: impl FnOnce(&Context<'a>) -> T) -> Rc<T> {
+        let key = TypeId::of::<T>();
+        let known = self.memos.borrow().get(&key).cloned();
+        if let Some(known) = known.and_then(|known| known.downcast::<T>().ok()) {
+            return known;
+        }
+        let made = Rc::new(make(self));
+        self.memos.borrow_mut().insert(key, made.clone());
+        made
+    }
+
+    /// The name of the rule that is being evaluated: for evals whose arguments are kept under the name of the rule.
+    pub(crate) fn rule(&self) -> String {
+        self.rule.borrow().clone()
+    }
+
+    pub(crate) fn set_rule(&self, name: &str) {
+        let mut rule = self.rule.borrow_mut();
+        rule.clear();
+        rule.push_str(name);
+    }
+
+    /// How often a rule has hit so far; 0 also for rules not run yet.
+    pub(crate) fn hits(&self, rule: &str) -> u32 {
+        self.hits.borrow().get(rule).copied().unwrap_or(0)
+    }
+
+    /// Notes a hit; eval functions do so only for rules other than their own.
+    pub(crate) fn add_hit(&self, rule: &str, count: u32) {
+        *self.hits.borrow_mut().entry(rule.to_owned()).or_default() += count;
+    }
+
+    /// The values of a tag (`_NAME_` in templates and in some directives), in the order in which they were set.
+    pub(crate) fn tag(&self, name: &str) -> Vec<String> {
+        self.tags.borrow().get(name).cloned().unwrap_or_default()
+    }
+
+    /// Sets the values of a tag.
+    pub(crate) fn set_tag(&self, name: &str, values: Vec<String>) {
+        self.tags.borrow_mut().insert(name.to_owned(), values);
+    }
+}

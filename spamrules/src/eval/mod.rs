@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! Eval functions: tests written in code, which rules call by name. One file per plugin of SpamAssassin that brings them.
+
+use std::sync::OnceLock;
+
+use crate::context::Context;
+
+/// An eval function: how often it hits, 0 when it does not.
+pub(crate) type Eval = fn(&Context<'_>, &[Argument]) -> u32;
+
+/// One argument of an eval rule, as written between the parentheses, without its quotes.
+#[derive(Debug, Clone)]
+pub(crate) struct Argument {
+    text: String,
+    pattern: OnceLock<Option<crate::regexes::Pattern>>,
+}
+
+impl Argument {
+    pub(crate) fn new(text: impl Into<String>) -> Argument {
+        Argument { text: text.into(), pattern: OnceLock::new() }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The argument as a number, the way Perl reads one: the leading digits count, anything else is 0.
+    pub(crate) fn number(&self) -> f64 {
+        let text = self.text.trim_start();
+        let end = text
+            .char_indices()
+            .find(|&(at, letter)| {
+                !(letter.is_ascii_digit() || letter == '.' || (at == 0 && matches!(letter, '-' | '+')))
+            })
+            .map_or(text.len(), |(at, _)| at);
+        text.get(..end).and_then(|digits| digits.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// The argument as a regular expression, `/…/i` or bare; compiled once. `None` when it is not one.
+    pub(crate) fn pattern(&self) -> Option<&crate::regexes::Pattern> {
+        self.pattern.get_or_init(|| crate::regexes::Pattern::new(&self.text).ok()).as_ref()
+    }
+}
+
+/// Where eval functions are looked up, one entry per file of this folder.
+const FILES: &[fn(&str) -> Option<Eval>] = &[];
+
+/// The function that a rule calls `name`.
+pub(crate) fn find(name: &str) -> Option<Eval> {
+    FILES.iter().find_map(|find| find(name))
+}
