@@ -20,5 +20,5 @@ impl Selector {
 
 /// The value of a selector; `None` when the message has no such field.
 pub(crate) fn get<'a>(context: &'a Context<'_>, selector: &Selector) -> Option<Cow<'a, [u8]>> {
-    context.message.headers().first(&selector.name).map(|field| Cow::Borrowed(field.decoded.as_slice()))
+    context.message.headers().first(&selector.name).map(|field| Cow::Borrowed(field.decoded()))
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! The texts that body and rawbody rules read.
 
+pub(crate) mod charset;
+
 use crate::context::Context;
 
 /// Directives about texts.
