@@ -41,7 +41,7 @@ run:                    ## the whole gate in a private sandbox; Ctrl-C ends it (
 	@$(CARGO) build --locked --quiet -p policyd -p contentd -p tests --bins
 	@exec $(TARGET)/debug/sandbox $(ARGS)
 
-test:                   ## everything that needs no data from elsewhere: unit, store, dialog, fault and end-to-end tests
+test:                   ## all that needs no data from elsewhere: unit, store, fault, end-to-end (MOMENTS=200 kills, LOAD=10000 messages)
 	$(NEED_CARGO)
 	@tests/packages.sh $(TEST_PACKAGES)
 	$(CARGO) build --locked --workspace

@@ -19,6 +19,7 @@ use crate::ledger::Ledger;
 use crate::pipeline::Pipeline;
 use crate::quarantine::Quarantine;
 use crate::reinject::Target;
+use crate::smtp::partings::Partings;
 use crate::spool::Budget;
 use crate::store::Access;
 use crate::verdict::Policy;
@@ -87,6 +88,8 @@ pub struct Daemon {
     pub(crate) inspected: AtomicU64,
     /// Who may begin a message.
     pub(crate) admission: Admission,
+    /// How clients leave.
+    pub(crate) partings: Partings,
 }
 
 impl Daemon {
@@ -107,6 +110,7 @@ impl Daemon {
             witness,
             inspected,
             admission: Admission::new(),
+            partings: Partings::default(),
         }))
     }
 

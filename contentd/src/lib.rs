@@ -16,6 +16,8 @@ mod decision;
 mod delivery;
 pub mod envelope;
 pub mod findings;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handover;
 pub mod identity;
 pub mod ledger;
@@ -147,6 +149,7 @@ fn describe_metrics() {
     describe_counter!("octroi_contentd_bare_newlines_total", "CR without LF and LF without CR inside messages");
     describe_counter!("octroi_contentd_refused_clients_total", "Connections from outside contentd.allow");
     describe_counter!("octroi_contentd_unheard_total", "Messages delivered whose client left before the reply");
+    describe_counter!("octroi_contentd_left_without_quit_total", "Clients that read the reply to a message and closed");
     describe_counter!(
         "octroi_contentd_orders_total",
         "Messages with an order of policyd that was carried out, by order"

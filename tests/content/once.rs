@@ -193,6 +193,21 @@ async fn who_has_heard_may_send_the_same_again() {
 }
 
 #[tokio::test]
+async fn clients_that_always_leave_without_quit_cost_nothing() {
+    let hop = NextHop::start(Vec::new()).await;
+    let filter = Filter::start(hop.address(), "").await;
+    let letter = |number: usize| String::from_utf8_lossy(&tried(1)).replace("<1@", &format!("<{number}@"));
+    for number in 0..130 {
+        assert_eq!(SmtpClient::deliver(&filter.address, letter(number).as_bytes()).await.0, ACCEPTED);
+    }
+    // The first ones could have been crashes of a Postfix; the last ones are what is usual here.
+    assert_known(&SmtpClient::deliver(&filter.address, letter(0).as_bytes()).await);
+    assert_eq!(SmtpClient::deliver(&filter.address, letter(129).as_bytes()).await.0, ACCEPTED);
+    assert_eq!(hop.idle().await.completed(), 131);
+    filter.stop().await;
+}
+
+#[tokio::test]
 async fn a_next_hop_that_answers_after_the_client_was_sent_away() {
     let hop = at_first(late(5)).await;
     // Answers are waited for until two seconds before Postfix would leave.

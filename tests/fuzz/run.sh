@@ -5,7 +5,8 @@
 set -eu
 cd "$(dirname "$0")"
 seconds=${FUZZ_SECONDS:-600}
-targets=${FUZZ:-smtp_dialogue smtp_data smtp_reply mime header_edit policy_request $(
+targets=${FUZZ:-smtp_dialogue smtp_data smtp_reply xforward mime header_edit policy_request handover engine_answer engine_wire tables \
+    settings stored $(
     sed -n 's/^    ("\([a-z0-9-]*\)", b.*/unpack:\1/p' targets/unpack.rs)}
 
 command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
@@ -15,9 +16,10 @@ cargo fuzz build --fuzz-dir . --sanitizer none
 
 for target in $targets; do
     name=${target%%:*} format=${target#"$name"} format=${format#:}
-    found=corpus/$name${format:+-$format}
+    found=corpus/$name${format:+-$format} seeds=
+    [ -d "seeds/$name" ] && seeds=seeds/$name
     mkdir -p "$found" "artifacts/$name"
     echo "== $target: $seconds s"
-    FUZZ_FORMAT=$format cargo fuzz run --fuzz-dir . --sanitizer none "$name" "$found" ${CORPUS:+"$CORPUS"} -- \
-        -max_total_time="$seconds" -timeout=20 -rss_limit_mb=1024 -max_len=65536 -print_final_stats=1 -verbosity=0
+    FUZZ_FORMAT=$format cargo fuzz run --fuzz-dir . --sanitizer none "$name" "$found" $seeds ${CORPUS:+"$CORPUS"} -- \
+        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=512 -max_len=65536 -print_final_stats=1 -verbosity=0
 done

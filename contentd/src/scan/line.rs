@@ -86,6 +86,17 @@ impl Patterns {
     }
 }
 
+/// Reads an answer of each kind, for the fuzz targets.
+#[cfg(fuzzing)]
+pub(super) fn read(answer: &[u8]) {
+    for words in [&SOPHIE, &FPROT] {
+        let patterns = Patterns::new(words).expect("our own patterns");
+        if let Ok(Outcome::Clean) = patterns.read(answer) {
+            assert!(patterns.clean.is_match(answer) && !patterns.infected.is_match(answer), "{answer:?}");
+        }
+    }
+}
+
 impl LineDaemon {
     /// One of these settings; none when they are not complete.
     pub(super) fn new(settings: &EngineSettings, place: &Path) -> Option<LineDaemon> {

@@ -15,6 +15,8 @@ mod command;
 mod dialogue;
 pub mod engine;
 pub mod engines;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod icap;
 mod icap_answer;
 mod idle;

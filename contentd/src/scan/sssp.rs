@@ -153,6 +153,22 @@ impl Answer {
     }
 }
 
+/// Reads whole answers, for the fuzz targets.
+#[cfg(fuzzing)]
+pub(super) fn read(bytes: &[u8]) {
+    let mut answer = Answer::default();
+    for line in bytes.split(|byte| *byte == b'\n').take(LINES) {
+        match answer.line(&shown(line)) {
+            Ok(None) => {}
+            Ok(Some(Outcome::Clean)) => {
+                assert!(answer.accepted && answer.viruses.is_empty() && !answer.encrypted, "clean after {line:?}");
+                answer = Answer::default();
+            }
+            Ok(Some(_)) | Err(_) => answer = Answer::default(),
+        }
+    }
+}
+
 /// SAVI's code for a file that is encrypted.
 fn is_encrypted(code: &str) -> bool {
     code.split(' ').next() == Some("0212")

@@ -38,6 +38,12 @@ pub(super) struct Wire {
 }
 
 impl Wire {
+    /// A connection that is there.
+    #[cfg(fuzzing)]
+    pub(super) fn over(stream: Stream) -> Wire {
+        Wire { stream, heard: Vec::new(), closed: false }
+    }
+
     /// Connects.
     pub(super) async fn connect(address: &Address, limit: Duration) -> Result<Wire, Failure> {
         match timeout(limit, Stream::connect(address)).await {

@@ -140,6 +140,15 @@ impl Front {
         }
     }
 
+    /// Whether the connection was reset, as far as the system knows now; reading may still have seen an orderly end before.
+    pub(crate) fn was_reset(&self) -> bool {
+        let error = match &self.stream {
+            Stream::Tcp(stream) => stream.take_error(),
+            Stream::Unix(stream) => stream.take_error(),
+        };
+        !matches!(error, Ok(None))
+    }
+
     /// Whether the client has closed, as far as the system knows now.
     pub(crate) async fn is_gone(&mut self) -> bool {
         // Lets the runtime see events that have arrived since it last looked.

@@ -6,6 +6,7 @@
 
 pub mod data;
 pub(crate) mod front;
+pub(crate) mod partings;
 pub mod protocol;
 pub mod reply;
 pub(crate) mod server;

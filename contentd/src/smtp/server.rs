@@ -31,12 +31,13 @@ pub(crate) async fn serve(stream: Stream, daemon: Arc<Daemon>, stop: Cancellatio
     }
     let dialogue = Dialogue::new(running.settings.contentd.dialogue());
     let front = Front::new(stream, running.settings.contentd.reply_timeout.0);
-    let mut session = Session { front, dialogue, running, daemon, hop: None, admitted: None, unconfirmed: None, stop };
-    if let Err(error) = session.run().await {
+    let mut session = Session { front, dialogue, running, daemon, hop: None, admitted: None, unconfirmed: None, replied: false, stop };
+    let ended = session.run().await;
+    if let Err(error) = &ended {
         tracing::debug!(%error, "session ended");
     }
     if let Some(delivery) = session.unconfirmed.take() {
-        delivery.unheard();
+        session.leave_untold(delivery, ended);
     }
     if let Some(hop) = session.hop {
         hop.quit().await;
@@ -63,6 +64,8 @@ struct Session {
     admitted: Option<Admitted>,
     /// The next hop has it; until the client goes on, nobody knows whether it has read our reply.
     unconfirmed: Option<Delivery>,
+    /// The reply to the last message is on its way.
+    replied: bool,
     stop: CancellationToken,
 }
 
@@ -74,6 +77,7 @@ impl Session {
                 return self.close(&Reply::new(421, "4.3.2", "Service is closing")).await;
             };
             if let Some(delivery) = self.unconfirmed.take() {
+                self.daemon.partings.went_on();
                 delivery.heard();
             }
             let step = match line {
@@ -117,6 +121,17 @@ impl Session {
     async fn close(&mut self, reply: &Reply) -> Result<(), FrontError> {
         self.front.reply(reply);
         self.front.flush().await
+    }
+
+    /// The session has ended behind the reply to a message, without another command. The system of a client that closes with our reply
+    /// unread resets the connection; one that closes in order has read it, and may have crashed before it made use of it.
+    fn leave_untold(&self, delivery: Delivery, ended: Result<(), FrontError>) {
+        let in_order = matches!(ended, Err(FrontError::Closed)) && self.replied && !delivery.is_open;
+        let in_order = in_order && !self.front.was_reset();
+        match in_order && self.daemon.partings.is_habit() {
+            true => delivery.heard(),
+            false => delivery.unheard(),
+        }
     }
 
     async fn leave_hop(&mut self) {
@@ -205,10 +220,11 @@ impl Session {
         let share = admitted.as_mut().and_then(Admitted::take_share);
         let transaction = Transaction::new(&mut self.front, &self.running, &self.daemon, envelope, hop, share);
         let Answer { reply, close, hop, delivery } = transaction.run().await;
-        self.unconfirmed = delivery;
+        (self.unconfirmed, self.replied) = (delivery, false);
         let Some(reply) = reply else { return Err(FrontError::Closed) };
         self.front.reply(&reply);
         let heard = self.front.flush().await;
+        self.replied = heard.is_ok();
         if let Some(hop) = hop {
             hop.quit().await;
         }

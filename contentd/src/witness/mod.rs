@@ -6,7 +6,7 @@
 //! delivered, the end without a reply means not delivered. It also knows which messages were being inspected. What it finds goes into a file of
 //! its own (`record`), which the next daemon reads (`recover`). While the daemon lives it writes nothing. docs/decisions/0012.
 
-mod packet;
+pub(crate) mod packet;
 pub mod process;
 pub mod record;
 pub mod recover;

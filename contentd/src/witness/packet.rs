@@ -6,11 +6,11 @@
 use crate::identity::Key;
 
 /// The largest packet: more recipients than one message should ever have.
-pub(super) const LARGEST: usize = 48 * 1024;
+pub(crate) const LARGEST: usize = 48 * 1024;
 
 /// One thing that happens to a message. Numbers are given by the daemon and mean nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Packet {
+pub(crate) enum Packet {
     /// The final dot goes out on the socket that comes with the packet.
     Dot {
         /// By which the rest is told.
@@ -50,7 +50,7 @@ pub(super) enum Packet {
 
 impl Packet {
     /// The bytes; none when they would be too many.
-    pub(super) fn encode(&self) -> Option<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Option<Vec<u8>> {
         let (kind, number) = match self {
             Packet::Dot { number, .. } => (b'.', number),
             Packet::Taken { number, .. } => (b'2', number),
@@ -76,7 +76,7 @@ impl Packet {
     }
 
     /// Reads one packet.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Packet> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Packet> {
         let (kind, rest) = bytes.split_first()?;
         let (number, rest) = rest.split_first_chunk()?;
         let number = u32::from_be_bytes(*number);
