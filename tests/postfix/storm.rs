@@ -193,7 +193,8 @@ async fn kill_at_random(settings: &str) -> (Sandbox, usize) {
     println!("{moments} kills, {} messages, {lost} lost, {doubled} doubled, {held} quarantined", sent.len());
     if (lost, doubled) != (0, 0) {
         let missing = sent.iter().filter(|id| !copies.contains_key(*id));
-        let odd: Vec<&String> = missing.chain(copies.iter().filter(|(_, copies)| **copies > 1).map(|(id, _)| id)).collect();
+        let odd: Vec<&String> =
+            missing.chain(copies.iter().filter(|(_, copies)| **copies > 1).map(|(id, _)| id)).collect();
         panic!("{lost} lost, {doubled} doubled of {}: {odd:?}\n{}", sent.len(), story(&gate, &odd));
     }
     assert_eq!(copies.len(), sent.len(), "nothing arrives that nobody was told of");

@@ -31,7 +31,17 @@ pub(crate) async fn serve(stream: Stream, daemon: Arc<Daemon>, stop: Cancellatio
     }
     let dialogue = Dialogue::new(running.settings.contentd.dialogue());
     let front = Front::new(stream, running.settings.contentd.reply_timeout.0);
-    let mut session = Session { front, dialogue, running, daemon, hop: None, admitted: None, unconfirmed: None, replied: false, stop };
+    let mut session = Session {
+        front,
+        dialogue,
+        running,
+        daemon,
+        hop: None,
+        admitted: None,
+        unconfirmed: None,
+        replied: false,
+        stop,
+    };
     let ended = session.run().await;
     if let Err(error) = &ended {
         tracing::debug!(%error, "session ended");
