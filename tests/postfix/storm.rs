@@ -133,7 +133,8 @@ async fn quarantined(gate: &Sandbox) -> Vec<String> {
     let mut named: Vec<String> = files.iter().filter_map(id).collect();
     // A crash between file and row leaves a file, which the cleaner takes away later; never a row without its file.
     named.retain(|name| rows.contains(name));
-    (rows.sort(), named.sort());
+    rows.sort();
+    named.sort();
     assert_eq!(named, rows, "rows without a file");
     let kept = files.iter().filter(|file| id(file).is_some_and(|id| rows.contains(&id)));
     kept.map(|file| {
