@@ -7,6 +7,7 @@
 
 mod answers;
 mod context;
+mod domains;
 mod eval;
 mod headers;
 mod message;

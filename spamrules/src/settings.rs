@@ -26,4 +26,5 @@ areas! {
     text: crate::text::Settings,
     uri: crate::uri::Settings,
     relays: crate::relays::Settings,
+    domains: crate::domains::Settings,
 }

@@ -19,6 +19,7 @@ pub(crate) use headers::{Header, Headers, is_space};
 pub(crate) use lines::{Lines, is_blank};
 pub(crate) use mime::Flags;
 pub(crate) use part::Part;
+pub(crate) use words::decode_text as decode_words;
 
 /// A message, parsed once.
 #[derive(Debug)]

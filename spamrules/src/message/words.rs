@@ -9,6 +9,16 @@ use super::decode;
 use super::headers::is_space;
 use crate::text::charset;
 
+/// Decodes a text that stands in a field, such as a display name; blanks at its ends stay.
+pub(crate) fn decode_text(text: &[u8]) -> Vec<u8> {
+    let blank = |byte: &&u8| is_space(**byte);
+    let start = text.iter().take_while(blank).count();
+    let tail = text.iter().skip(start).rev().take_while(blank).count();
+    let (head, rest) = text.split_at(start);
+    let (middle, end) = rest.split_at(rest.len() - tail);
+    [head, &decode(b"", middle), end].concat()
+}
+
 /// Decodes the raw value of the field `name`.
 pub(super) fn decode(name: &[u8], raw: &[u8]) -> Vec<u8> {
     let value = unfold(raw);

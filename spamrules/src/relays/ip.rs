@@ -129,7 +129,6 @@ pub(crate) fn localhost_length(text: &[u8], at: usize) -> Option<usize> {
 
 /// The name under which DNS lists know an address: octets, or nibbles of IPv6 (RFC 5782 section 2.4), in reverse.
 pub(crate) fn reversed(text: &str) -> Option<String> {
-    let text = text.strip_prefix("IPv6:").unwrap_or(text);
     match text.parse::<IpAddr>().ok()? {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();
