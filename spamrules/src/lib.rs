@@ -6,17 +6,28 @@
 #![allow(dead_code, unused_imports)] // while the parts are being joined
 
 mod answers;
+mod check;
+mod conf;
 mod context;
 mod domains;
 mod eval;
 mod headers;
+mod lint;
 mod message;
+mod meta;
 mod regexes;
 mod relays;
+mod rule;
+mod ruleset;
+mod scores;
 mod settings;
 mod text;
 mod uri;
 
 pub use answers::{Answers, NoAnswers};
+pub use check::{Budget, Clock, Hit, Reason, Report, SetAside};
+pub use conf::Options;
 pub use context::Environment;
+pub use lint::{Remark, Severity};
 pub use message::Message;
+pub use ruleset::Ruleset;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! Running the rules over one message: captures first, then texts and headers, then eval functions by priority, metas last.
+//!
+//! SpamAssassin runs rules of lower priority first; as only captures, eval functions and metas see what others have found, the order of
+//! all others is free, and rules over the same text run together.
+
+mod account;
+mod run;
+pub(crate) mod template;
+
+use std::time::Duration;
+
+pub use account::{Budget, Clock, Reason};
+pub(crate) use run::run;
+
+/// A rule that hit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hit {
+    /// The name of the rule.
+    pub rule: String,
+    /// What it adds to the score.
+    pub score: f64,
+    /// How often it hit, as metas see it: more than 1 only for rules that count, and the value of metas.
+    pub count: f64,
+    /// Its description, empty when it has none.
+    pub description: String,
+}
+
+/// A rule that was given up for this message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// The name of the rule.
+    pub rule: String,
+    /// Why.
+    pub reason: Reason,
+    /// What it had cost by then; zero without a clock.
+    pub spent: Duration,
+}
+
+/// What the rules say about a message.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// The rules that hit and count, in the order of the rule files.
+    pub hits: Vec<Hit>,
+    /// Names of sub-rules (`__…`) that hit: they count only within metas.
+    pub subrules: Vec<String>,
+    /// The sum of the scores.
+    pub score: f64,
+    /// The score from which the rule files call a message spam (`required_score`).
+    pub required: f64,
+    /// Rules given up for this message.
+    pub set_aside: Vec<SetAside>,
+    /// Whether everything ran. If not, the budget was spent.
+    pub complete: bool,
+}
+
+impl Report {
+    /// Whether the message reaches the score from which the rule files call it spam.
+    pub fn is_spam(&self) -> bool {
+        self.score >= self.required
+    }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What a rule is: its test, its flags, and where it was written.
+
+use crate::eval::{Argument, Eval};
+use crate::headers::Selector;
+use crate::meta::Expression;
+use crate::regexes::{Pattern, Source};
+
+/// Where something was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: std::sync::Arc<str>,
+    pub(crate) line: u32,
+}
+
+/// Which kind of text an eval function was written for: it fixes the order, and which functions are asked only with a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum EvalKind {
+    Dns,
+    Header,
+    Body,
+    Rawbody,
+    Full,
+}
+
+/// A test as it is written, before anything is compiled.
+#[derive(Debug, Clone)]
+pub(crate) enum Draft {
+    Header { selector: String, pattern: Source, negated: bool, unset: Option<Vec<u8>> },
+    Exists { selector: String },
+    Body(Source),
+    Rawbody(Source),
+    Uri(Source),
+    Full(Source),
+    MimeHeader { selector: String, pattern: Source, negated: bool, unset: Vec<u8> },
+    Eval { kind: EvalKind, function: String, arguments: Vec<String> },
+    Meta(String),
+}
+
+impl Draft {
+    /// The pattern, for those that have one.
+    pub(crate) fn pattern_mut(&mut self) -> Option<&mut Source> {
+        match self {
+            Draft::Header { pattern, .. } | Draft::MimeHeader { pattern, .. } => Some(pattern),
+            Draft::Body(pattern) | Draft::Rawbody(pattern) | Draft::Uri(pattern) | Draft::Full(pattern) => {
+                Some(pattern)
+            }
+            Draft::Exists { .. } | Draft::Eval { .. } | Draft::Meta(_) => None,
+        }
+    }
+
+    /// The pattern, for those that have one.
+    pub(crate) fn pattern(&self) -> Option<&Source> {
+        match self {
+            Draft::Header { pattern, .. } | Draft::MimeHeader { pattern, .. } => Some(pattern),
+            Draft::Body(pattern) | Draft::Rawbody(pattern) | Draft::Uri(pattern) | Draft::Full(pattern) => {
+                Some(pattern)
+            }
+            Draft::Exists { .. } | Draft::Eval { .. } | Draft::Meta(_) => None,
+        }
+    }
+}
+
+/// `tflags`: how a rule counts and when it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Flags {
+    pub(crate) multiple: bool,
+    /// 0: no limit.
+    pub(crate) max_hits: u32,
+    pub(crate) no_subject: bool,
+    pub(crate) network: bool,
+    pub(crate) learn: bool,
+    pub(crate) nice: bool,
+    pub(crate) concat: bool,
+    /// First and last part that a mimeheader rule reads, counted from 1.
+    pub(crate) range: (u32, u32),
+}
+
+impl Flags {
+    /// Reads the words of a `tflags` line; those that say nothing about hits are passed over.
+    pub(crate) fn parse(text: &str) -> Flags {
+        let mut flags = Flags { range: (0, 1000), ..Flags::default() };
+        for word in text.split_whitespace() {
+            match word.split_once('=') {
+                Some(("maxhits", number)) => flags.max_hits = number.parse().unwrap_or(0),
+                Some(("range", range)) => flags.range = range_of(range),
+                _ => match word {
+                    "multiple" => flags.multiple = true,
+                    "nosubject" => flags.no_subject = true,
+                    "net" => flags.network = true,
+                    "learn" => flags.learn = true,
+                    "nice" => flags.nice = true,
+                    "concat" => flags.concat = true,
+                    _ => {}
+                },
+            }
+        }
+        flags
+    }
+
+    /// How many hits count in all.
+    pub(crate) fn limit(&self) -> u32 {
+        match (self.multiple, self.max_hits) {
+            (false, _) => 1,
+            (true, 0) => u32::MAX,
+            (true, max) => max,
+        }
+    }
+}
+
+fn range_of(text: &str) -> (u32, u32) {
+    match text.split_once('-') {
+        None => text.parse().map_or((0, 1000), |number| (number, number)),
+        Some((first, last)) => (first.parse().unwrap_or(0), last.parse().unwrap_or(1000)),
+    }
+}
+
+/// A pattern ready to be searched for, or one that waits for what another rule captures from the same message.
+#[derive(Debug)]
+pub(crate) enum Matcher {
+    Fixed(Pattern),
+    Template(Source),
+}
+
+/// A test ready to run.
+#[derive(Debug)]
+pub(crate) enum Test {
+    Header {
+        selector: Selector,
+        written: String,
+        matcher: Matcher,
+        negated: bool,
+        unset: Option<Vec<u8>>,
+    },
+    Exists {
+        selector: Selector,
+        written: String,
+    },
+    Body(Matcher),
+    Rawbody(Matcher),
+    Uri(Matcher),
+    Full(Matcher),
+    MimeHeader {
+        selector: String,
+        pattern: Pattern,
+        negated: bool,
+        unset: Vec<u8>,
+    },
+    Eval {
+        kind: EvalKind,
+        function: Eval,
+        arguments: Vec<Argument>,
+    },
+    Meta {
+        expression: Expression,
+        names: Vec<Option<u32>>,
+    },
+    /// It loaded but cannot run; lint says why. It never hits.
+    Idle,
+}
+
+/// A rule ready to run.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) priority: i32,
+    pub(crate) flags: Flags,
+    pub(crate) test: Test,
+    pub(crate) place: Place,
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! A set of rules: loaded from files, linted, given to messages, bent to the preferences of a user.
+
+use std::sync::Arc;
+
+use crate::answers::Answers;
+use crate::check::{self, Budget, Report};
+use crate::conf::build::{self, Rules};
+use crate::conf::draft::Gathered;
+use crate::conf::{Options, Reader, Resolver};
+use crate::context::{Context, Environment};
+use crate::lint::Remark;
+use crate::message::Message;
+use crate::scores::{self, Scores};
+use crate::settings::Settings;
+
+/// The score from which a message is spam when no file says otherwise.
+const REQUIRED: f64 = 5.0;
+
+/// A set of rules, ready for any number of messages at once. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ruleset {
+    options: Arc<Options>,
+    rules: Arc<Rules>,
+    gathered: Arc<Gathered>,
+    remarks: Arc<Vec<Remark>>,
+    settings: Arc<Settings>,
+    all_scores: Arc<Vec<Scores>>,
+    scores: Arc<Vec<f64>>,
+    required: f64,
+}
+
+impl Ruleset {
+    /// Loads rule files in the order given: `.pre` files first, then the `.cf` files of the distribution, then those of the site, each group
+    /// in the order of names. Never fails: what is wrong is skipped and found in [`Ruleset::lint`].
+    ///
+    /// `resolver` gives the text of a file named by `include`; it gets the path as seen from the including file.
+    pub fn load<'f>(
+        files: impl IntoIterator<Item = (&'f str, &'f [u8])>,
+        options: Options,
+        resolver: &dyn Fn(&str) -> Option<Vec<u8>>,
+    ) -> Ruleset {
+        let mut gathered = read(files, &options, resolver, Gathered::default());
+        let rules = build::rules(&mut gathered);
+        gathered.note_inert();
+        let remarks = std::mem::take(&mut gathered.remarks);
+        let all_scores = build::scores_of(&gathered, &rules);
+        Ruleset {
+            settings: Arc::new(gathered.settings.clone()),
+            scores: Arc::new(chosen(&all_scores, &options)),
+            required: gathered.required.unwrap_or(REQUIRED),
+            options: Arc::new(options),
+            rules: Arc::new(rules),
+            gathered: Arc::new(gathered),
+            remarks: Arc::new(remarks),
+            all_scores: Arc::new(all_scores),
+        }
+    }
+
+    /// The set with the preferences of a user on top: scores, lists of welcome and unwelcome senders, the required score. Rules in `text`
+    /// are passed over, as by spamd without `allow_user_rules`. The second part of the answer is what is wrong with `text`.
+    pub fn with_preferences(&self, name: &str, text: &[u8]) -> (Ruleset, Vec<Remark>) {
+        let mut base = Gathered::default();
+        base.settings = (*self.settings).clone();
+        base.scores = self
+            .rules
+            .rules
+            .iter()
+            .zip(self.all_scores.iter())
+            .map(|(rule, scores)| (rule.name.clone(), *scores))
+            .collect();
+        let mut gathered = read([(name, text)], &self.options, &|_| None, base);
+        let all_scores = build::scores_of(&gathered, &self.rules);
+        let remarks = std::mem::take(&mut gathered.remarks);
+        let set = Ruleset {
+            settings: Arc::new(gathered.settings),
+            scores: Arc::new(chosen(&all_scores, &self.options)),
+            all_scores: Arc::new(all_scores),
+            required: gathered.required.unwrap_or(self.required),
+            ..self.clone()
+        };
+        (set, remarks)
+    }
+
+    /// What is to be said about the rule files: mistakes, rules that cannot run, directives without effect.
+    pub fn lint(&self) -> &[Remark] {
+        &self.remarks
+    }
+
+    /// How many rules the set has.
+    pub fn len(&self) -> usize {
+        self.rules.rules.len()
+    }
+
+    /// Whether the set has no rules.
+    pub fn is_empty(&self) -> bool {
+        self.rules.rules.is_empty()
+    }
+
+    /// The names of all rules, in the order of the files, with the score that each has now.
+    pub fn rules(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.rules.rules.iter().map(|rule| rule.name.as_str()).zip(self.scores.iter().copied())
+    }
+
+    /// Runs the rules over a message.
+    pub fn check(
+        &self,
+        message: &Message,
+        environment: &Environment,
+        answers: &dyn Answers,
+        budget: Budget<'_>,
+    ) -> Report {
+        let context = Context::new(message, &self.settings, environment, answers);
+        let mut report = check::run(&self.rules, &self.scores, &self.options, &context, budget);
+        report.required = self.required;
+        report
+    }
+}
+
+fn read<'f>(
+    files: impl IntoIterator<Item = (&'f str, &'f [u8])>,
+    options: &Options,
+    resolver: Resolver<'_>,
+    gathered: Gathered,
+) -> Gathered {
+    let mut reader = Reader::new(options, resolver, gathered);
+    for (name, text) in files {
+        reader.file(name, text);
+    }
+    reader.gathered
+}
+
+fn chosen(scores: &[Scores], options: &Options) -> Vec<f64> {
+    let set = scores::set(options.network, options.bayes);
+    scores.iter().map(|scores| scores.get(set).copied().unwrap_or(0.0)).collect()
+}
