@@ -343,10 +343,10 @@ impl<'a> Run<'a> {
             }
             let of = |at: usize| names.get(at).copied().flatten().map_or(0.0, |name| self.count(name));
             let value = expression.value(&of).unwrap_or(0.0);
-            if value != 0.0 {
-                if let Some(slot) = self.counts.get_mut(place(id)) {
-                    *slot = if value > 0.0 { value } else { 1.0 };
-                }
+            if value != 0.0
+                && let Some(slot) = self.counts.get_mut(place(id))
+            {
+                *slot = if value > 0.0 { value } else { 1.0 };
             }
         }
     }

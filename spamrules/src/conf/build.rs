@@ -248,9 +248,12 @@ fn metas(gathered: &mut Gathered, made: &mut Rules) {
     }
 }
 
+/// Rules and the literals of which each needs one.
+type Members = Vec<(u32, Option<Vec<Vec<u8>>>)>;
+
 /// Puts rules over the same text together.
 fn group(made: &mut Rules) {
-    let mut kinds: [Vec<(u32, Option<Vec<Vec<u8>>>)>; 4] = Default::default();
+    let mut kinds: [Members; 4] = Default::default();
     let mut headers: BTreeMap<String, HeaderDraft> = BTreeMap::new();
     for (id, rule) in (0u32..).zip(&made.rules) {
         let matcher = match &rule.test {
@@ -309,7 +312,7 @@ fn group(made: &mut Rules) {
 struct HeaderDraft {
     selector: Selector,
     always: Vec<u32>,
-    filtered: Vec<(u32, Option<Vec<Vec<u8>>>)>,
+    filtered: Members,
 }
 
 impl HeaderDraft {
@@ -318,7 +321,7 @@ impl HeaderDraft {
     }
 }
 
-fn indexed(members: &[(u32, Option<Vec<Vec<u8>>>)]) -> Group {
+fn indexed(members: &Members) -> Group {
     Group {
         rules: members.iter().map(|(id, _)| *id).collect(),
         index: Index::new(members.iter().map(|(_, literals)| literals.as_deref())),

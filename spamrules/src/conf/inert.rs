@@ -371,7 +371,7 @@ const INERT: &[&str] = &[
 
 /// Whether SpamAssassin knows a directive that this library has no use for.
 pub(super) fn is_inert(key: &str) -> bool {
-    INERT.binary_search(&key).is_ok()
+    INERT.binary_search(&key).is_ok() || key.starts_with("bayes_stopword_")
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use super::Error;
 
 /// A set of bytes.
 #[derive(Clone)]
-pub(super) struct ByteSet([bool; 256]);
+pub(super) struct ByteSet(Box<[bool; 256]>);
 
 impl ByteSet {
     pub(super) fn of(bytes: impl IntoIterator<Item = u8>) -> ByteSet {
-        let mut set = ByteSet([false; 256]);
+        let mut set = ByteSet(Box::new([false; 256]));
         set.extend(bytes);
         set
     }
@@ -24,7 +24,7 @@ impl ByteSet {
     }
 
     fn merge(&mut self, other: &ByteSet) {
-        for (mine, &theirs) in self.0.iter_mut().zip(&other.0) {
+        for (mine, &theirs) in self.0.iter_mut().zip(other.0.iter()) {
             *mine |= theirs;
         }
     }
@@ -34,7 +34,7 @@ impl ByteSet {
     }
 
     pub(super) fn negated(mut self) -> ByteSet {
-        for slot in &mut self.0 {
+        for slot in self.0.iter_mut() {
             *slot = !*slot;
         }
         self
