@@ -36,7 +36,7 @@ fn text_window(text: &[u8], wide: bool, size: usize) -> &[u8] {
         return text;
     }
     let near = first_chars(text.get(start..).unwrap_or_default(), wide, WINDOW_SLACK + 1);
-    cut(text, start, near, &[b'\n', b' '])
+    cut(text, start, near, b"\n ")
 }
 
 /// The first `size` bytes, up to the end of a line, tag or word where one is near; 0 is all.
@@ -45,7 +45,7 @@ pub(super) fn window(text: &[u8], size: usize) -> &[u8] {
         return text;
     }
     let near = text.get(size..text.len().min(size + WINDOW_SLACK + 1)).unwrap_or_default();
-    cut(text, size, near, &[b'\n', b'>', b' '])
+    cut(text, size, near, b"\n> ")
 }
 
 fn cut<'t>(text: &'t [u8], start: usize, near: &[u8], ends: &[u8]) -> &'t [u8] {
@@ -120,7 +120,7 @@ pub(super) fn chunks(text: &[u8]) -> Vec<Vec<u8>> {
     let mut rest = text;
     while rest.len() > 2 * MAX_LINE {
         let near = rest.get(MAX_LINE..2 * MAX_LINE).unwrap_or_default();
-        let end = [b'\n', b'>', b' '].iter().find_map(|&end| memchr::memchr(end, near)).unwrap_or(0);
+        let end = b"\n> ".iter().find_map(|&end| memchr::memchr(end, near)).unwrap_or(0);
         let (chunk, after) = rest.split_at(MAX_LINE + end + 1);
         out.push(chunk.to_vec());
         rest = after;
