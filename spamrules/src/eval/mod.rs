@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Eval functions: tests written in code, which rules call by name. One file per plugin of SpamAssassin that brings them.
 
+mod dates;
+mod forged;
+mod header;
+mod matching;
+mod relay;
+#[cfg(test)]
+mod tests;
+
 use std::sync::OnceLock;
 
 use crate::context::Context;
@@ -43,7 +51,7 @@ impl Argument {
 }
 
 /// Where eval functions are looked up, one entry per file of this folder.
-const FILES: &[fn(&str) -> Option<Eval>] = &[];
+const FILES: &[fn(&str) -> Option<Eval>] = &[header::find, relay::find];
 
 /// The function that a rule calls `name`.
 pub(crate) fn find(name: &str) -> Option<Eval> {

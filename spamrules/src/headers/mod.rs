@@ -4,6 +4,7 @@
 //! [`selector`] reads how a rule names it; this file finds the values. Fields themselves are `message::headers`, relays are `relays`.
 
 pub(crate) mod address;
+pub(crate) mod date;
 mod envelope;
 mod people;
 mod places;
