@@ -133,6 +133,19 @@ impl Pattern {
         }
     }
 
+    /// The text of a group in the first match; `None` when there is no match or the group is no part of it.
+    pub(crate) fn group<'t>(&self, text: &'t [u8], number: usize) -> Option<&'t [u8]> {
+        match &self.engine {
+            Engine::Linear(regex) => Some(regex.captures(text)?.get(number)?.as_bytes()),
+            Engine::Backtracking(regex) => {
+                if !regex.is_match(text).ok()? {
+                    return None;
+                }
+                Some(regex.captures(text).ok()??.get(number)?.as_bytes())
+            }
+        }
+    }
+
     /// How often the pattern matches, counted to `max` at most.
     pub(crate) fn count(&self, text: &[u8], max: u32) -> Result<u32, Exhausted> {
         let max = usize::try_from(max).unwrap_or(usize::MAX);
