@@ -54,6 +54,6 @@ mod tests {
     #[test]
     fn letters_are_decoded_and_blanks_encoded() {
         assert_eq!(normal(b"a%62%20%7f%e9% <%7E"), b"ab%20%7f%e9%25%20%3c~");
-        assert!(has_encoded(b"a%2") == false && has_encoded(b"%20"));
+        assert!(!has_encoded(b"a%2") && has_encoded(b"%20"));
     }
 }

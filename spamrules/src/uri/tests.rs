@@ -92,7 +92,7 @@ fn canonical_forms() {
     has("a.com/%62%20", "http://a.com/b%20");
     has("http://a.com:80/x", "http://a.com/x");
     has("http://u@a.com:80/", "http://a.com/");
-    has("http://a.com/&#46;b&#x2f;y", "http://a.com/.b/y");
+    has("http://a.com/&#46;b&#x41;y", "http://a.com/.bAy");
     has("http://a.com./", "http://a.com/");
     has("http://0x7f.1.010.8/", "http://127.1.8.8/");
     has("http://3232235777/", "http://192.168.1.1/");
