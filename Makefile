@@ -51,6 +51,7 @@ test-corpus:            ## what needs real mail: make test-corpus CORPUS=DIR
 	$(NEED_CARGO)
 	@[ -n "$(CORPUS)" ] && [ -d "$(CORPUS)" ] || { echo 'octroi: say where the corpus is: make test-corpus CORPUS=DIR' >&2; exit 64; }
 	@tests/packages.sh $(CORPUS_PACKAGES)
+	$(CARGO) build --locked -p contentd
 	@CORPUS="$(abspath $(CORPUS))" tests/clean.sh $(CARGO) test --locked -p tests --features corpus --test corpus
 
 bench:                  ## requests and messages a second, beside do-nothing daemons (PEERS=1: beside those of others too)

@@ -88,6 +88,16 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// What is left of the processor's time.
+    pub(crate) fn cpu_left(&self) -> Duration {
+        self.cpu.saturating_sub(thread_time())
+    }
+
+    /// When the message has to be done.
+    pub(crate) fn until(&self) -> Instant {
+        self.until
+    }
+
     /// Which of the clocks has run out.
     pub fn over(&self) -> Option<Over> {
         if Instant::now() >= self.until {
@@ -146,6 +156,16 @@ impl Budget {
         self.watch.over().map_or(Ok(()), Err)
     }
 
+    /// Takes off processor time that another process has used for the message.
+    pub(crate) fn spent(&mut self, cpu: Duration) {
+        self.watch.cpu = self.watch.cpu.saturating_sub(cpu);
+    }
+
+    /// Parts and members that may still come.
+    pub(crate) fn objects(&self) -> usize {
+        self.objects
+    }
+
     /// The two clocks.
     pub fn watch(&self) -> Watch {
         self.watch
@@ -158,7 +178,7 @@ impl Budget {
 }
 
 /// Processor time that this thread has used.
-fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())

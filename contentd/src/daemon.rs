@@ -22,6 +22,7 @@ use crate::reinject::Target;
 use crate::smtp::partings::Partings;
 use crate::spool::Budget;
 use crate::store::Access;
+use crate::unpack::helper::Helpers;
 use crate::verdict::Policy;
 use crate::witness::Witness;
 
@@ -44,9 +45,9 @@ pub struct Running {
 }
 
 impl Running {
-    fn new(settings: Settings) -> Result<Running, Mistakes> {
+    fn new(settings: Settings, helpers: Option<Arc<Helpers>>) -> Result<Running, Mistakes> {
         Ok(Running {
-            pipeline: Pipeline::new(&settings)?,
+            pipeline: Pipeline::new(&settings)?.with_helpers(helpers),
             policy: settings.policy(),
             target: settings.contentd.target(),
             hold: settings.contentd.target_on_hold(&settings.handover.hold),
@@ -82,6 +83,8 @@ pub struct Daemon {
     pub quarantine: Arc<Quarantine>,
     /// What must not be delivered, or inspected, again.
     pub ledger: Arc<Ledger>,
+    /// Who takes apart what is risky, where there are helpers.
+    pub helpers: Option<Arc<Helpers>>,
     /// The witness, where there is one.
     pub witness: Arc<Witness>,
     /// Messages that were inspected in time.
@@ -93,20 +96,26 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Makes everything ready. Errors: what a stage finds wrong with its settings.
+    /// Makes everything ready, all decoders in this process. Errors: what a stage finds wrong with its settings.
     pub fn new(settings: Settings) -> Result<Arc<Daemon>, Mistakes> {
+        Daemon::with_helpers(settings, None)
+    }
+
+    /// The same with helpers.
+    pub fn with_helpers(settings: Settings, helpers: Option<Arc<Helpers>>) -> Result<Arc<Daemon>, Mistakes> {
         let budget = Budget::new(settings.contentd.spool_total.0);
         let store = Access::new(&settings.store);
         let quarantine = Quarantine::new(store.clone());
         let (ledger, witness) = (Ledger::new(store.clone()), Arc::new(Witness::default()));
         let inspected = AtomicU64::new(0);
-        let running = ArcSwap::from_pointee(Running::new(settings)?);
+        let running = ArcSwap::from_pointee(Running::new(settings, helpers.clone())?);
         Ok(Arc::new(Daemon {
             running,
             budget,
             store,
             quarantine,
             ledger,
+            helpers,
             witness,
             inspected,
             admission: Admission::new(),
@@ -136,7 +145,11 @@ impl Daemon {
             ("ledger.directory", old.settings.ledger.directory != settings.ledger.directory),
         ];
         let total = next.spool_total.0;
-        self.running.store(Arc::new(Running::new(settings)?));
+        let unpack = settings.unpack.clone();
+        self.running.store(Arc::new(Running::new(settings, self.helpers.clone())?));
+        if let Some(helpers) = &self.helpers {
+            helpers.configure(&unpack);
+        }
         self.budget.set_limit(total);
         Ok(changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect())
     }

@@ -242,6 +242,8 @@ kinds! {
     UnsupportedArchive = "unsupported-archive" => Some(Category::Unchecked);
     /// Members of a zip that share their data: a bomb.
     OverlappingMembers = "overlapping-members" => Some(Category::Unchecked);
+    /// The decoder of an archive broke off, or could not be started.
+    DecoderFailed = "decoder-failed" => Some(Category::Unchecked);
     /// A stage of the pipeline broke off.
     StageFailed = "stage-failed" => Some(Category::Unchecked);
     /// Several Content-Type fields.

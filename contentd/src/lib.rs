@@ -129,6 +129,7 @@ fn describe_metrics() {
     quarantine::describe_metrics();
     ledger::describe_metrics();
     witness::describe_metrics();
+    unpack::helper::describe_metrics();
     describe_counter!(
         "octroi_contentd_messages_total",
         "Messages that reached DATA, by category and destiny; none: not decided"

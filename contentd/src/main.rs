@@ -16,6 +16,7 @@ use contentd::daemon::Daemon;
 use contentd::postfix;
 use contentd::scan::clamd_conf;
 use contentd::scan_command::{self, ScanArgs};
+use contentd::unpack::helper::{self, Helpers, Program};
 use contentd::witness;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -47,6 +48,9 @@ enum Command {
     /// Started by contentd itself
     #[command(hide = true)]
     Witness { folder: PathBuf },
+    /// Started by contentd itself
+    #[command(hide = true)]
+    Helper { memory: u64 },
     /// Inspect messages from files, folders or standard input, without server, network or database
     Scan(ScanArgs),
 }
@@ -68,6 +72,12 @@ fn main() -> ExitCode {
             Err(error) => fail(NAME, exit::UNAVAILABLE, format!("witness: {error}")),
         };
     }
+    if let Some(Command::Helper { memory }) = &arguments.command {
+        return match helper::process::run(*memory) {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err(error) => fail(NAME, exit::UNAVAILABLE, format!("helper: {error}")),
+        };
+    }
     let settings = match read(&arguments) {
         Ok(settings) => settings,
         Err(mistakes) => return fail(NAME, exit::CONFIG, mistakes),
@@ -86,7 +96,9 @@ fn main() -> ExitCode {
             Some(Command::Check { postfix, postfix_config }) => {
                 check(settings, postfix.then_some(postfix_config.as_deref()))
             }
-            Some(Command::Scan(_) | Command::Witness { .. }) => scan(arguments, settings).await,
+            Some(Command::Scan(_) | Command::Witness { .. } | Command::Helper { .. }) => {
+                scan(arguments, settings).await
+            }
         }
     })
 }
@@ -104,7 +116,8 @@ async fn scan(arguments: Arguments, settings: Settings) -> ExitCode {
 
 fn check(settings: Settings, postfix: Option<Option<&std::path::Path>>) -> ExitCode {
     let found = postfix.map(|folder| postfix::check(&settings, folder));
-    let gaps = clamd_conf::check(&settings.antivirus, &settings.unpack.limits(), settings.contentd.max_size);
+    let mut gaps = clamd_conf::check(&settings.antivirus, &settings.unpack.limits(), settings.contentd.max_size);
+    let confined = Helpers::new(Program::own(), &settings.unpack).probe();
     if let Err(mistakes) = Daemon::new(settings) {
         return fail(NAME, exit::CONFIG, mistakes);
     }
@@ -112,10 +125,20 @@ fn check(settings: Settings, postfix: Option<Option<&std::path::Path>>) -> ExitC
         Some(Err(error)) => fail(NAME, exit::UNAVAILABLE, error),
         Some(Ok(problems)) if !problems.is_empty() => fail(NAME, exit::CONFIG, problems.join("\n")),
         _ => {
+            match confined {
+                Ok(confinement) if confinement.is_good() => say(&format!("decoders run in helpers: {confinement}")),
+                Ok(confinement) => gaps.push(format!("helpers are not confined wholly: {confinement}")),
+                Err(error) => gaps.push(format!("no helper can be started, many archives stay unchecked: {error}")),
+            }
             warn(&gaps);
             ExitCode::from(exit::OK)
         }
     }
+}
+
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout().lock(), "{NAME}: {line}");
 }
 
 /// What works, but not as one may think. No reason for another exit status.
@@ -133,7 +156,8 @@ async fn serve(arguments: &Arguments, settings: Settings) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(NAME, exit::UNAVAILABLE, format!("cannot handle signals: {error}")),
     };
-    let daemon = match Daemon::new(settings) {
+    let helpers = Helpers::new(Program::own(), &settings.unpack);
+    let daemon = match Daemon::with_helpers(settings, Some(helpers)) {
         Ok(daemon) => daemon,
         Err(mistakes) => return fail(NAME, exit::CONFIG, mistakes),
     };
@@ -172,6 +196,9 @@ impl Watch {
         let settings = daemon.running().settings.ledger.clone();
         for leftover in witness::recover::recover(&settings.folder(), &daemon.ledger, settings.keep).await {
             watch.tasks.spawn(leftover.follow(daemon.ledger.clone(), watch.stop.clone()));
+        }
+        if let Some(helpers) = daemon.helpers.clone() {
+            watch.tasks.spawn(helpers.keep(watch.stop.clone()));
         }
         let (witness, stop) = (daemon.witness.clone(), watch.stop.clone());
         watch.tasks.spawn(async move { witness.keep(settings.folder(), stop).await });

@@ -18,6 +18,7 @@ use crate::scan::sample::{Queue, Sample, Seen};
 use crate::scan::settings::Group;
 use crate::spool::Message;
 use crate::unpack;
+use crate::unpack::helper::Helpers;
 use bytes::Bytes;
 use common::config::Mistakes;
 use metrics::{counter, histogram};
@@ -39,6 +40,8 @@ pub struct Pipeline {
     budget: budget::Limits,
     banned: Arc<BannedFiles>,
     checks: Arc<Checks>,
+    /// Who takes apart what is risky; none: all is done in this process.
+    helpers: Option<Arc<Helpers>>,
     engines: Engines,
     /// Signatures older than this are noted; zero: never.
     max_age: Duration,
@@ -67,11 +70,17 @@ impl Pipeline {
             budget: settings.unpack.limits(),
             banned,
             checks,
+            helpers: None,
             engines,
             max_age: settings.antivirus.max_signature_age.0,
             processors: Arc::new(Semaphore::new(processors)),
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
         })
+    }
+
+    /// The same, with helpers for what is risky to take apart.
+    pub fn with_helpers(self, helpers: Option<Arc<Helpers>>) -> Pipeline {
+        Pipeline { helpers, ..self }
     }
 
     /// Whether the scanners are there, and which signatures they have.
@@ -174,6 +183,7 @@ impl Pipeline {
         let permit = Arc::clone(&self.processors).acquire_owned().await;
         let (limits, budget, until) = (self.limits, self.budget, deadline.into_std());
         let (checks, banned) = (Arc::clone(&self.checks), Arc::clone(&self.banned));
+        let helpers = self.helpers.clone();
         let recipients: Vec<String> = envelope.recipients.iter().map(|path| path.address.clone()).collect();
         let walk = move || {
             let _permit = permit;
@@ -182,7 +192,7 @@ impl Pipeline {
             let mut view = parts::walk(&raw, &limits, &mut budget);
             queue.put(as_it_came(&raw, &view), Seen::Nowhere);
             std::mem::take(&mut view.texts).into_iter().for_each(|text| queue.put(text.into(), Seen::InMail));
-            let view = unpack::unpack(view, &limits, &mut budget, &mut |kept| {
+            let view = unpack::unpack_with(helpers.as_deref(), view, &limits, &mut budget, &mut |kept| {
                 let seen = if kept.alike { Seen::InArchive } else { Seen::Nowhere };
                 queue.put(kept.bytes.into(), seen);
             });

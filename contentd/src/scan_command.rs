@@ -12,6 +12,7 @@ use crate::message::header;
 use crate::pipeline::Pipeline;
 use crate::smtp::xforward::Attribute;
 use crate::spool::Message;
+use crate::unpack::helper::{Helpers, Program};
 use crate::verdict::{Policy, Verdict, decide};
 use common::exit;
 use serde_json::{Value, json};
@@ -94,7 +95,7 @@ type Pending = (String, JoinHandle<io::Result<Report>>);
 /// Inspects all messages. Status 0; 65 when something cannot be read, 69 when a configured scanner gives no answer.
 pub async fn run(arguments: ScanArgs, settings: Settings) -> ExitCode {
     let pipeline = match Pipeline::new(&settings) {
-        Ok(pipeline) => pipeline,
+        Ok(pipeline) => pipeline.with_helpers(Some(Helpers::new(Program::own(), &settings.unpack))),
         Err(mistakes) => return exit::fail("contentd", exit::CONFIG, mistakes),
     };
     let run = Arc::new(Run {

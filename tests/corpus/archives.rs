@@ -163,6 +163,36 @@ async fn every_archive_is_opened_or_said_not_to_be() {
     assert!(slowest.0 < Duration::from_secs(60), "{slowest:?}");
 }
 
+/// A helper finds what the same decoder finds in the daemon. What that costs is printed.
+#[tokio::test]
+async fn helpers_find_what_is_found_without_them() {
+    let (archives, viruses) = (Collection::unpack("archives-dev"), Collection::unpack("av-dev"));
+    let (with, without) = (Inspector::new(""), Inspector::alone());
+    let (mut differ, mut count, mut took) = (Vec::new(), 0, [Duration::ZERO; 2]);
+    for expected in &expectations(&archives) {
+        let (file, bytes) = content(expected, &archives, &viruses);
+        let name = file.rsplit('/').next().expect("a name").to_owned();
+        let message = US.attached("sample", &name, bytes).bytes;
+        let mut found = Vec::new();
+        for (inspector, took) in [&without, &with].into_iter().zip(&mut took) {
+            let started = Instant::now();
+            let (findings, _) = inspector.inspect(&message).await;
+            *took += started.elapsed();
+            found.push((findings.parts, findings.found));
+        }
+        count += 1;
+        // Which limit of time comes first is chance.
+        let late = found
+            .iter()
+            .any(|(_, found)| found.iter().any(|finding| matches!(finding.detail.as_str(), "cpu" | "time")));
+        if found[0] != found[1] && !late {
+            differ.push(format!("{file}: {:?} but {:?}", found[0].1, found[1].1));
+        }
+    }
+    println!("{count} archives: {:?} in process, {:?} with helpers; differ: {differ:#?}", took[0], took[1]);
+    assert!(differ.is_empty());
+}
+
 /// ClamAV's test file is in each of its containers that one of the three opens; packed programs are not containers.
 #[tokio::test]
 async fn the_test_file_is_taken_out_of_its_containers() {

@@ -16,12 +16,14 @@ use contentd::findings::Findings;
 use contentd::message::header::mailbox_line;
 use contentd::pipeline::Pipeline;
 use contentd::spool::Message;
+use contentd::unpack::helper::{Helpers, Program};
 use contentd::verdict::{Verdict, decide};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tests::daemon::binary;
 use tokio::time::Instant;
 
 /// One archive of the corpus, unpacked; removed when dropped.
@@ -69,6 +71,14 @@ impl Inspector {
     fn new(lines: &str) -> Arc<Inspector> {
         let source = Source::from_text("test.toml", lines).expect("good TOML");
         let settings = Settings::read(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let helpers = Helpers::new(Program::at(binary("contentd").expect("built")), &settings.unpack);
+        let pipeline = Pipeline::new(&settings).expect("good settings").with_helpers(Some(helpers));
+        Arc::new(Inspector { pipeline, settings })
+    }
+
+    /// With the defaults, every decoder in this process.
+    fn alone() -> Arc<Inspector> {
+        let settings = Settings::default();
         Arc::new(Inspector { pipeline: Pipeline::new(&settings).expect("good settings"), settings })
     }
 

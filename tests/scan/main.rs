@@ -17,8 +17,10 @@ use contentd::envelope::{Client, Envelope, MessageId, Path};
 use contentd::findings::{Findings, Outcome};
 use contentd::pipeline::Pipeline;
 use contentd::spool::Message;
+use contentd::unpack::helper::{Helpers, Program};
 use contentd::verdict::{Verdict, decide};
 use std::time::Duration;
+use tests::daemon::binary;
 use tests::letters::Correspondents;
 use tokio::time::Instant;
 
@@ -36,7 +38,9 @@ impl Inspector {
     fn new(lines: &str) -> Inspector {
         let source = Source::from_text("test.toml", lines).expect("good TOML");
         let settings = Settings::read(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        Inspector { pipeline: Pipeline::new(&settings).expect("good settings"), settings }
+        let helpers = Helpers::new(Program::at(binary("contentd").expect("built")), &settings.unpack);
+        let pipeline = Pipeline::new(&settings).expect("good settings").with_helpers(Some(helpers));
+        Inspector { pipeline, settings }
     }
 
     /// With a clamd at this address and these lines of its section.

@@ -86,6 +86,37 @@ impl Format {
         self.words().1
     }
 
+    /// Formats whose decoders are large or young, written by others, or full of unsafe code: files of theirs are taken apart by a helper, not
+    /// in the daemon. The rest is safe code of ours around deflate. docs/decisions/0014.
+    const CONFINED: &[Format] = &[
+        Format::Bzip2,
+        Format::Xz,
+        Format::Lzma,
+        Format::Lzip,
+        Format::Zstd,
+        Format::Lz4,
+        Format::Rpm,
+        Format::SevenZip,
+        Format::Cab,
+        Format::Rar,
+        Format::Lha,
+        Format::Arj,
+        Format::Chm,
+        Format::Nsis,
+        Format::Xar,
+        Format::Zip,
+    ];
+
+    /// Whether a helper takes this file apart. A zip needs one when a member is packed by anything but deflate.
+    pub(super) fn is_confined(self, data: &[u8]) -> bool {
+        Format::CONFINED.contains(&self) && (self != Format::Zip || zip_headers::is_exotic(data))
+    }
+
+    /// The format with this word, when it is one for helpers.
+    pub(super) fn confined(word: &str) -> Option<Format> {
+        Format::CONFINED.iter().copied().find(|format| format.word() == word)
+    }
+
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Format::Zip => ("zip", "application/zip"),

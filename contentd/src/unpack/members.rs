@@ -6,7 +6,8 @@
 
 use super::Work;
 use super::format;
-use crate::budget::{Over, Watch};
+use super::helper::Outlet;
+use crate::budget::{Budget, Over, Watch};
 use crate::findings::{Finding, FindingKind, Part};
 use crate::message::{kind, parts::Kept};
 use bytes::Bytes;
@@ -37,12 +38,14 @@ pub(super) enum Flaw {
     Unsupported(String),
     /// More memory is needed than one decoder may have.
     Memory,
+    /// What a helper says of it.
+    Told(FindingKind, String),
     /// A limit of the whole message. No decoder goes on after it.
     Over(Over),
 }
 
 impl Flaw {
-    fn finding(&self, path: &str, format: &str) -> Finding {
+    pub(super) fn finding(&self, path: &str, format: &str) -> Finding {
         let (kind, detail) = match self {
             Flaw::Truncated => (FindingKind::TruncatedArchive, format.to_owned()),
             Flaw::Damaged("") => (FindingKind::DamagedArchive, format.to_owned()),
@@ -51,6 +54,7 @@ impl Flaw {
             Flaw::MultiVolume => (FindingKind::MultiVolume, format.to_owned()),
             Flaw::Unsupported(what) => (FindingKind::UnsupportedArchive, what.clone()),
             Flaw::Memory => (FindingKind::OverLimits, "dictionary".to_owned()),
+            Flaw::Told(kind, detail) => (*kind, detail.clone()),
             Flaw::Over(over) => (FindingKind::OverLimits, over.word().to_owned()),
         };
         Finding::new(kind, path, detail)
@@ -89,19 +93,34 @@ pub(super) struct Place {
 
 /// Where a decoder puts the members that it finds.
 pub(super) struct Members<'w, 'b> {
-    pub(super) work: &'w mut Work<'b>,
-    holder: &'w Place,
-    /// Media type of the archive.
-    container: &'static str,
-    /// Short name of its format.
+    to: To<'w, 'b>,
+    /// Short name of the archive's format.
     format: &'static str,
-    /// Digests of the members by path.
-    names: HashMap<String, [u8; 32]>,
     count: u32,
     flaws: usize,
+    /// Whether the archive's own members are listed.
+    holder_listed: bool,
     listed: bool,
     /// What comes next is read alike by every program.
     alike: bool,
+}
+
+/// Who takes them.
+enum To<'w, 'b> {
+    /// The list of the message.
+    List(List<'w, 'b>),
+    /// In a helper: the daemon, which puts them on the list.
+    Wire(&'w mut Outlet<'b>),
+}
+
+/// What belongs to one archive of the message.
+struct List<'w, 'b> {
+    work: &'w mut Work<'b>,
+    holder: &'w Place,
+    /// Media type of the archive.
+    container: &'static str,
+    /// Digests of the members by path.
+    names: HashMap<String, [u8; 32]>,
 }
 
 impl<'w, 'b> Members<'w, 'b> {
@@ -111,16 +130,35 @@ impl<'w, 'b> Members<'w, 'b> {
         container: &'static str,
         format: &'static str,
     ) -> Self {
-        Members {
-            work,
-            holder,
-            container,
-            format,
-            names: HashMap::new(),
-            count: 0,
-            flaws: 0,
-            listed: holder.listed,
-            alike: false,
+        let listed = holder.listed;
+        let to = To::List(List { work, holder, container, names: HashMap::new() });
+        Members { to, format, count: 0, flaws: 0, holder_listed: listed, listed, alike: false }
+    }
+
+    /// In a helper.
+    pub(super) fn wired(outlet: &'w mut Outlet<'b>, format: &'static str) -> Self {
+        Members { to: To::Wire(outlet), format, count: 0, flaws: 0, holder_listed: true, listed: true, alike: false }
+    }
+
+    pub(super) fn budget(&self) -> &Budget {
+        match &self.to {
+            To::List(list) => list.work.budget,
+            To::Wire(outlet) => outlet.budget(),
+        }
+    }
+
+    /// Takes off processor time that a helper has used.
+    pub(super) fn spent(&mut self, cpu: std::time::Duration) {
+        if let To::List(list) = &mut self.to {
+            list.work.budget.spent(cpu);
+        }
+    }
+
+    /// Name of the archive; the last step of its path, when it lies in another one.
+    pub(super) fn holder_name(&self) -> &str {
+        match &self.to {
+            To::List(list) => list.holder.path.rsplit('/').next().unwrap_or_default(),
+            To::Wire(outlet) => outlet.name(),
         }
     }
 
@@ -131,7 +169,7 @@ impl<'w, 'b> Members<'w, 'b> {
 
     /// The name that a file has without the extension of its packer: `a.tar.gz` becomes `a.tar`, and so does `a.tgz`.
     pub(super) fn inner_name(&self, extensions: &[(&str, &str)]) -> String {
-        let name = self.holder.path.rsplit('/').next().unwrap_or_default();
+        let name = self.holder_name();
         for (packed, plain) in extensions {
             let cut = name.len().checked_sub(packed.len()).filter(|cut| *cut > 0 && name.is_char_boundary(*cut));
             if let Some(cut) = cut.filter(|cut| name[*cut..].eq_ignore_ascii_case(packed)) {
@@ -143,39 +181,49 @@ impl<'w, 'b> Members<'w, 'b> {
 
     /// Most bytes that a decoder may allocate for its window.
     pub(super) fn memory(&self) -> u64 {
-        self.work.budget.limits().memory.0
+        self.budget().limits().memory.0
     }
 
     /// Largest member.
     pub(super) fn largest(&self) -> u64 {
-        self.work.budget.limits().member_bytes.0.min(self.work.budget.left())
+        self.budget().limits().member_bytes.0.min(self.budget().left())
     }
 
     /// Bytes that may still come out of the archives of this message.
     pub(super) fn left(&self) -> u64 {
-        self.work.budget.left()
+        self.budget().left()
     }
 
     /// The clocks, for a decoder that works on its own for a while.
     pub(super) fn watch(&self) -> Watch {
-        self.work.budget.watch()
+        self.budget().watch()
     }
 
     /// Asks the clocks; for loops that give no bytes.
     pub(super) fn clock(&self) -> Result<(), Over> {
-        self.work.budget.clock()
+        self.budget().clock()
     }
 
     /// Reads one member to its end. What was read before an error counts; the error becomes a finding.
     /// Errors: a limit of the message is reached, nothing more is wanted.
     pub(super) fn stream(&mut self, names: &[String], reader: &mut dyn Read) -> Result<(), Over> {
+        let alike = self.alike;
+        let list = match &mut self.to {
+            To::List(list) => list,
+            To::Wire(outlet) => {
+                self.count += 1;
+                return outlet.member(names, self.listed, reader);
+            }
+        };
         let (mut data, mut digest) = (Vec::new(), Sha256::new());
-        let ended = self.fill(&mut data, &mut digest, reader);
-        let path = self.describe(names, data.into(), digest.finalize().into())?;
+        let ended = list.fill(&mut data, &mut digest, reader);
+        self.count += 1;
+        let member = Member { names, count: self.count, listed: self.listed, alike, format: self.format };
+        let path = list.describe(&member, data.into(), digest.finalize().into())?;
         match ended {
             Ok(true) => Ok(()),
             Ok(false) => {
-                self.work.find(Finding::new(FindingKind::OverLimits, path, "member"));
+                list.work.find(Finding::new(FindingKind::OverLimits, path, "member"));
                 Ok(())
             }
             Err(Flaw::Over(over)) => Err(over),
@@ -186,6 +234,100 @@ impl<'w, 'b> Members<'w, 'b> {
         }
     }
 
+    /// A member whose bytes lie in the archive as they are.
+    pub(super) fn stored(&mut self, names: &[String], data: &[u8]) -> Result<(), Over> {
+        self.stream(names, &mut &*data)
+    }
+
+    /// Whether the members that follow are files to whoever unpacks the archive, and listed.
+    pub(super) fn list(&mut self, listed: bool) {
+        self.listed = listed && self.holder_listed;
+    }
+
+    /// Whether the members that follow are read by every program as by us.
+    pub(super) fn read_alike(&mut self, alike: bool) {
+        // What a helper says is not believed in this.
+        let To::List(list) = &self.to else { return };
+        self.alike = alike && list.holder.depth <= super::alike::DEPTH;
+    }
+
+    /// It has turned out that a member may be read in another way.
+    pub(super) fn differ(&mut self) {
+        if let To::List(list) = &mut self.to {
+            list.work.alike.differ();
+        }
+    }
+
+    /// Bytes that are no file to anybody, such as the target of a link: scanned and opened all the same, but not listed.
+    pub(super) fn aside(&mut self, name: &str, reader: &mut dyn Read) -> Result<(), Over> {
+        self.list(false);
+        let given = self.stream(&[name.to_owned()], reader);
+        self.list(true);
+        given
+    }
+
+    /// A member that cannot be read: its names count all the same.
+    pub(super) fn closed(&mut self, names: &[String], flaw: &Flaw) -> Result<(), Over> {
+        self.count += 1;
+        self.flaws += 1;
+        let list = match &mut self.to {
+            To::List(list) => list,
+            To::Wire(outlet) => return outlet.closed(names, flaw, self.format),
+        };
+        let member = Member { names, count: self.count, listed: false, alike: false, format: self.format };
+        let path = list.name(&member)?;
+        if self.flaws <= FLAWS {
+            list.work.find(flaw.finding(&path, self.format));
+        }
+        let part = list.part(&path, &member, String::new(), 0, [0; 32]);
+        let order = list.order(member.count);
+        list.work.parts.push((order, part));
+        Ok(())
+    }
+
+    /// A flaw of the archive as a whole.
+    pub(super) fn flaw(&mut self, flaw: &Flaw) {
+        match &mut self.to {
+            To::List(list) => {
+                let path = list.holder.path.clone();
+                self.flaw_at(&path, flaw);
+            }
+            To::Wire(outlet) => outlet.flaw(flaw, self.format),
+        }
+    }
+
+    /// Something noteworthy about the archive as a whole.
+    pub(super) fn note(&mut self, kind: FindingKind, detail: &str) {
+        match &mut self.to {
+            To::List(list) => list.note(kind, detail),
+            To::Wire(outlet) => outlet.note(kind, detail),
+        }
+    }
+
+    fn flaw_at(&mut self, path: &str, flaw: &Flaw) {
+        self.flaws += 1;
+        if let To::List(list) = &mut self.to
+            && self.flaws <= FLAWS
+        {
+            list.work.find(flaw.finding(path, self.format));
+        }
+    }
+}
+
+/// One damaged archive may have a thousand damaged members; the first few say it.
+const FLAWS: usize = 10;
+
+/// One member, but for its bytes.
+struct Member<'m> {
+    names: &'m [String],
+    /// Its number within the archive.
+    count: u32,
+    listed: bool,
+    alike: bool,
+    format: &'static str,
+}
+
+impl List<'_, '_> {
     /// Reads until the end (true) or the limit of one member (false).
     fn fill(&mut self, data: &mut Vec<u8>, digest: &mut Sha256, reader: &mut dyn Read) -> Result<bool, Flaw> {
         let most = usize::try_from(self.work.budget.limits().member_bytes.0).unwrap_or(usize::MAX);
@@ -209,111 +351,54 @@ impl<'w, 'b> Members<'w, 'b> {
         }
     }
 
-    /// A member whose bytes lie in the archive as they are.
-    pub(super) fn stored(&mut self, names: &[String], data: &[u8]) -> Result<(), Over> {
-        self.stream(names, &mut &*data)
-    }
-
-    /// Whether the members that follow are files to whoever unpacks the archive, and listed.
-    pub(super) fn list(&mut self, listed: bool) {
-        self.listed = listed && self.holder.listed;
-    }
-
-    /// Whether the members that follow are read by every program as by us.
-    pub(super) fn read_alike(&mut self, alike: bool) {
-        self.alike = alike && self.holder.depth <= super::alike::DEPTH;
-    }
-
-    /// It has turned out that a member may be read in another way.
-    pub(super) fn differ(&mut self) {
-        self.work.alike.differ();
-    }
-
-    /// Bytes that are no file to anybody, such as the target of a link: scanned and opened all the same, but not listed.
-    pub(super) fn aside(&mut self, name: &str, reader: &mut dyn Read) -> Result<(), Over> {
-        self.list(false);
-        let given = self.stream(&[name.to_owned()], reader);
-        self.list(true);
-        given
-    }
-
-    /// A member that cannot be read: its names count all the same.
-    pub(super) fn closed(&mut self, names: &[String], flaw: &Flaw) -> Result<(), Over> {
-        let path = self.name(names)?;
-        self.flaw_at(&path, flaw);
-        let part = self.part(&path, names, String::new(), 0, [0; 32], false);
-        self.work.parts.push((self.order(), part));
-        Ok(())
-    }
-
-    /// A flaw of the archive as a whole.
-    pub(super) fn flaw(&mut self, flaw: &Flaw) {
-        let path = self.holder.path.clone();
-        self.flaw_at(&path, flaw);
-    }
-
-    /// Something noteworthy about the archive as a whole.
-    pub(super) fn note(&mut self, kind: FindingKind, detail: &str) {
+    fn note(&mut self, kind: FindingKind, detail: &str) {
         let path = self.holder.path.clone();
         self.work.find(Finding::new(kind, path, detail));
     }
 
-    fn flaw_at(&mut self, path: &str, flaw: &Flaw) {
-        self.flaws += 1;
-        // One damaged archive may have a thousand damaged members; the first few say it.
-        if self.flaws <= 10 {
-            self.work.find(flaw.finding(path, self.format));
-        }
-    }
-
     /// Takes one member off the budget and gives its path.
-    fn name(&mut self, names: &[String]) -> Result<String, Over> {
+    fn name(&mut self, member: &Member<'_>) -> Result<String, Over> {
         self.work.budget.object()?;
-        self.count += 1;
-        let name = names.iter().find(|name| !name.is_empty());
-        let step = name.map_or_else(|| self.count.to_string(), |name| step(name));
+        let name = member.names.iter().find(|name| !name.is_empty());
+        let step = name.map_or_else(|| member.count.to_string(), |name| step(name));
         Ok(format!("{}/{step}", self.holder.path))
     }
 
-    fn order(&self) -> Vec<u32> {
-        [&*self.holder.order, &[self.count]].concat()
+    fn order(&self, count: u32) -> Vec<u32> {
+        [&*self.holder.order, &[count]].concat()
     }
 
-    fn describe(&mut self, names: &[String], data: Bytes, digest: [u8; 32]) -> Result<String, Over> {
-        let path = self.name(names)?;
+    fn describe(&mut self, member: &Member<'_>, data: Bytes, digest: [u8; 32]) -> Result<String, Over> {
+        let path = self.name(member)?;
         if let Some(other) = self.names.insert(path.clone(), digest) {
             // The same file twice is one file to whoever unpacks it.
             if other == digest {
                 return Ok(path);
             }
-            self.note(FindingKind::DuplicateNames, self.format);
+            self.note(FindingKind::DuplicateNames, member.format);
         }
-        metrics::counter!("octroi_contentd_members_total", "format" => self.format).increment(1);
+        metrics::counter!("octroi_contentd_members_total", "format" => member.format).increment(1);
         let detected_type = kind::detect(&data);
-        let part = self.part(&path, names, detected_type, data.len() as u64, digest, self.listed);
-        let order = self.order();
+        let part = self.part(&path, member, detected_type, data.len() as u64, digest);
+        let order = self.order(member.count);
         self.work.parts.push((order.clone(), part));
         if !data.is_empty() {
             let candidates = format::candidates(&data);
             if !candidates.is_empty() {
-                let place = Place {
-                    path: path.clone(),
-                    depth: self.holder.depth + 1,
-                    order: order.into(),
-                    listed: self.listed,
-                };
+                let (order, depth) = (order.into(), self.holder.depth + 1);
+                let place = Place { path: path.clone(), depth, order, listed: member.listed };
                 self.work.put(place, data.clone(), candidates);
             }
             let kept = Kept { path: path.clone(), bytes: data, alike: false };
             self.work.alike.count(kept.bytes.len());
-            let give = if self.alike { self.work.alike.hold(kept) } else { vec![kept] };
+            let give = if member.alike { self.work.alike.hold(kept) } else { vec![kept] };
             give.into_iter().for_each(&mut *self.work.give);
         }
         Ok(path)
     }
 
-    fn part(&self, path: &str, names: &[String], kind: String, size: u64, sha256: [u8; 32], leaf: bool) -> Part {
-        let names = names.iter().filter(|name| !name.is_empty()).map(|name| name.chars().take(NAME).collect());
+    fn part(&self, path: &str, member: &Member<'_>, kind: String, size: u64, sha256: [u8; 32]) -> Part {
+        let names = member.names.iter().filter(|name| !name.is_empty()).map(|name| name.chars().take(NAME).collect());
         Part {
             path: path.to_owned(),
             names: names.collect(),
@@ -322,7 +407,7 @@ impl<'w, 'b> Members<'w, 'b> {
             size,
             sha256,
             container: Some(self.container),
-            leaf,
+            leaf: member.listed,
         }
     }
 }

@@ -17,6 +17,7 @@ mod cpio;
 mod field;
 pub mod format;
 mod gzip;
+pub mod helper;
 mod iso;
 mod lha;
 mod lz4;
@@ -48,6 +49,7 @@ use crate::message::parts::{self, Kept, View};
 use alike::Alike;
 use bytes::Bytes;
 use format::{Candidate, Format};
+use helper::Helpers;
 use members::{Flaw, Members, Place};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -68,6 +70,8 @@ struct Item {
 
 /// What the decoders of one message share.
 struct Work<'b> {
+    /// Who takes apart what is risky; without helpers all is done here.
+    helpers: Option<&'b Helpers>,
     budget: &'b mut Budget,
     limits: &'b Limits,
     /// Takes every member, for the scanners.
@@ -83,11 +87,23 @@ struct Work<'b> {
     alike: Alike,
 }
 
+/// The same as [`unpack_with`], every decoder in this process.
+pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn FnMut(Kept)) -> View {
+    unpack_with(None, view, limits, budget, give)
+}
+
 /// Opens all that a walk over a message has kept. The view comes back with the members behind the parts that hold them;
 /// `give` gets the bytes of everything that a scanner should see by itself.
-pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn FnMut(Kept)) -> View {
+pub fn unpack_with(
+    helpers: Option<&Helpers>,
+    view: View,
+    limits: &Limits,
+    budget: &mut Budget,
+    give: &mut dyn FnMut(Kept),
+) -> View {
     let View { parts, findings, kept, heads, .. } = view;
     let mut work = Work {
+        helpers,
         budget,
         limits,
         give,
@@ -216,39 +232,11 @@ impl Work<'_> {
         if format == Format::Mail {
             return self.mail(holder, data);
         }
+        let helpers = self.helpers.filter(|_| format.is_confined(data));
         let out = &mut Members::new(self, holder, format.media_type(), format.word());
-        match format {
-            Format::Zip => zip::unpack(data, out),
-            Format::Gzip => gzip::unpack(data, out),
-            Format::Bzip2 => bzip2::unpack(data, out),
-            Format::Xz => xz::unpack_xz(data, out),
-            Format::Lzma => xz::unpack_lzma(data, out),
-            Format::Lzip => xz::unpack_lzip(data, out),
-            Format::Zstd => zstd::unpack(data, out),
-            Format::Lz4 => lz4::unpack(data, out),
-            Format::Compress => compress::unpack(data, out),
-            Format::Tar => tar::unpack(data, out),
-            Format::Cpio => cpio::unpack(data, out),
-            Format::Ar => ar::unpack(data, out),
-            Format::Rpm => rpm::unpack(data, out),
-            Format::SevenZip => sevenz::unpack(data, out),
-            Format::Cab => cab::unpack(data, out),
-            Format::Iso => iso::unpack(data, out),
-            Format::Rar => rar::unpack(data, volumes, out),
-            Format::Lha => lha::unpack(data, out),
-            Format::Arj => arj::unpack(data, out),
-            Format::Tnef => tnef::unpack(data, out),
-            Format::Ole => ole::unpack(data, out),
-            Format::Pdf => pdf::unpack(data, out),
-            Format::Rtf => rtf::unpack(data, out),
-            Format::Uuencode => uuencode::unpack(data, out),
-            Format::Binhex => binhex::unpack(data, out),
-            Format::Szdd => szdd::unpack(data, out),
-            Format::Chm => chm::unpack(data, out),
-            Format::Nsis => nsis::unpack(data, out),
-            Format::Xar => xar::unpack(data, out),
-            Format::Unknown(name) => Err(Flaw::Unsupported(name.to_owned())),
-            Format::Mail => Ok(()),
+        match helpers {
+            Some(helpers) => helper::decode(helpers, format, data, volumes, out),
+            None => decode(format, data, volumes, out),
         }
     }
 
@@ -284,6 +272,43 @@ impl Work<'_> {
             (self.give)(Kept { path, bytes, alike: false });
         }
         self.budget.clock().map_err(Flaw::Over)
+    }
+}
+
+/// Takes one file apart. Errors: it is not what it seems, or a limit.
+fn decode(format: Format, data: &Bytes, volumes: &[Bytes], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
+    match format {
+        Format::Zip => zip::unpack(data, out),
+        Format::Gzip => gzip::unpack(data, out),
+        Format::Bzip2 => bzip2::unpack(data, out),
+        Format::Xz => xz::unpack_xz(data, out),
+        Format::Lzma => xz::unpack_lzma(data, out),
+        Format::Lzip => xz::unpack_lzip(data, out),
+        Format::Zstd => zstd::unpack(data, out),
+        Format::Lz4 => lz4::unpack(data, out),
+        Format::Compress => compress::unpack(data, out),
+        Format::Tar => tar::unpack(data, out),
+        Format::Cpio => cpio::unpack(data, out),
+        Format::Ar => ar::unpack(data, out),
+        Format::Rpm => rpm::unpack(data, out),
+        Format::SevenZip => sevenz::unpack(data, out),
+        Format::Cab => cab::unpack(data, out),
+        Format::Iso => iso::unpack(data, out),
+        Format::Rar => rar::unpack(data, volumes, out),
+        Format::Lha => lha::unpack(data, out),
+        Format::Arj => arj::unpack(data, out),
+        Format::Tnef => tnef::unpack(data, out),
+        Format::Ole => ole::unpack(data, out),
+        Format::Pdf => pdf::unpack(data, out),
+        Format::Rtf => rtf::unpack(data, out),
+        Format::Uuencode => uuencode::unpack(data, out),
+        Format::Binhex => binhex::unpack(data, out),
+        Format::Szdd => szdd::unpack(data, out),
+        Format::Chm => chm::unpack(data, out),
+        Format::Nsis => nsis::unpack(data, out),
+        Format::Xar => xar::unpack(data, out),
+        Format::Unknown(name) => Err(Flaw::Unsupported(name.to_owned())),
+        Format::Mail => Ok(()),
     }
 }
 

@@ -6,6 +6,9 @@ use crate::budget::Limits;
 use common::units::{Period, Size};
 use serde::{Deserialize, Serialize};
 
+/// Address space that a helper needs for itself.
+const HELPER: u64 = 100_000_000;
+
 /// Section `[unpack]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +29,12 @@ pub struct UnpackSettings {
     pub memory: Size,
     /// Processor time for the parts and archives of one message.
     pub cpu: Period,
+    /// Processes that take apart what the daemon does not; 0: one for each processor.
+    pub helpers: usize,
+    /// Address space of each.
+    pub helper_memory: Size,
+    /// Files after which one is replaced by a fresh one.
+    pub helper_jobs: u64,
 }
 
 impl Default for UnpackSettings {
@@ -40,6 +49,9 @@ impl Default for UnpackSettings {
             max_member: limits.member_bytes,
             memory: limits.memory,
             cpu: limits.cpu,
+            helpers: 0,
+            helper_memory: Size(600_000_000),
+            helper_jobs: 1000,
         }
     }
 }
@@ -74,6 +86,13 @@ impl UnpackSettings {
         add("max_member", self.max_member > self.max_total, "is larger than unpack.max_total");
         add("memory", self.memory.0 < 1 << 20, "must be at least 1 MiB: no dictionary is smaller");
         add("cpu", self.cpu.0.is_zero(), "must be longer than nothing");
+        add("helpers", self.helpers > 1000, "must be at most 1000");
+        let least = self.memory.0.saturating_mul(2).saturating_add(self.max_member.0.saturating_mul(2));
+        let too_small = self.helper_memory.0 < least.max(HELPER);
+        let message =
+            format!("must be at least {}: twice unpack.memory and twice unpack.max_member", Size(least.max(HELPER)));
+        add("helper_memory", too_small, &message);
+        add("helper_jobs", self.helper_jobs == 0, "must be at least 1");
         wrong
     }
 }

@@ -89,6 +89,15 @@ pub(super) fn ends_a_file(data: &[u8]) -> bool {
         && !data.starts_with(END)
 }
 
+/// Whether any header names a method that is neither stored nor deflate; encrypted members apart.
+pub(super) fn is_exotic(data: &[u8]) -> bool {
+    let odd = |signature: &'static [u8], place: usize| {
+        memmem::find_iter(data, signature)
+            .any(|at| le16(data, at + place).is_some_and(|method| !matches!(method, 0 | 8 | 99)))
+    };
+    odd(LOCAL, 8) || odd(CENTRAL, 10)
+}
+
 /// Whether there is one end record for so many members, at the very end, with the directory right before it, and nothing before the first
 /// member: an archive that can be read in one way only.
 pub(super) fn is_simple(data: &[u8], members: usize) -> bool {
