@@ -72,6 +72,7 @@ fn time(set: &Ruleset, answers: &Path, mail: &Path) {
     let (all, _) = reference::expected(answers);
     let messages: Vec<(String, Vec<u8>)> =
         all.iter().filter_map(|one| Some((one.file.clone(), std::fs::read(mail.join(&one.file)).ok()?))).collect();
+    let mut costs = vec![std::time::Duration::ZERO; set.len()];
     for round in 1..=3 {
         let mut times: Vec<(u128, &str, usize)> = Vec::new();
         let began = cpu_ticks();
@@ -86,6 +87,9 @@ fn time(set: &Ruleset, answers: &Path, mail: &Path) {
                 &NoAnswers,
                 Budget { clock: Some(&clock), ..Budget::default() },
             );
+            if round == 3 {
+                costs.iter_mut().zip(&report.costs).for_each(|(sum, cost)| *sum += *cost);
+            }
             for aside in &report.set_aside {
                 println!("{name}: {} set aside ({:?}, {:.0?})", aside.rule, aside.reason, aside.spent);
             }
@@ -109,6 +113,10 @@ fn time(set: &Ruleset, answers: &Path, mail: &Path) {
             times.iter().rev().take(8).for_each(|(time, name, size)| println!("  {time:8} us {size:8} bytes  {name}"));
         }
     }
+    let mut rules: Vec<(std::time::Duration, &str)> = costs.into_iter().zip(set.rules().map(|(name, _)| name)).collect();
+    rules.sort_unstable();
+    println!("all rules: {:.0?}", rules.iter().map(|(cost, _)| *cost).sum::<std::time::Duration>());
+    rules.iter().rev().take(40).for_each(|(cost, name)| println!("  {cost:10.1?}  {name}"));
 }
 
 /// Memory of this process in KB.

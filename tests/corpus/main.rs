@@ -6,6 +6,7 @@
 mod archives;
 mod end_of_data;
 mod messages;
+mod spamassassin;
 mod spf;
 mod viruses;
 

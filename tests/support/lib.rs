@@ -22,6 +22,7 @@ pub mod postfix;
 pub mod postgres;
 pub mod probes;
 pub mod process;
+pub mod reference;
 pub mod sandbox;
 pub mod sender;
 pub mod slapd;

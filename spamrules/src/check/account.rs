@@ -87,4 +87,9 @@ impl<'a> Account<'a> {
     pub(super) fn spent(&self, rule: usize) -> Duration {
         self.spent.get(rule).copied().unwrap_or_default()
     }
+
+    /// What each rule has cost; empty without a clock.
+    pub(super) fn costs(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.spent)
+    }
 }

@@ -50,6 +50,8 @@ pub struct Report {
     pub required: f64,
     /// Rules given up for this message.
     pub set_aside: Vec<SetAside>,
+    /// What each rule has cost, in the order of [`crate::Ruleset::rules`]; empty without a clock.
+    pub costs: Vec<Duration>,
     /// Whether everything ran. If not, the budget was spent.
     pub complete: bool,
 }

@@ -351,7 +351,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn report(self) -> Report {
+    fn report(mut self) -> Report {
         let mut report = Report { complete: !self.account.is_over(), ..Report::default() };
         for ((rule, &count), &score) in self.rules.rules.iter().zip(&self.counts).zip(self.scores) {
             if count == 0.0 || score == 0.0 {
@@ -382,6 +382,7 @@ impl<'a> Run<'a> {
                 })
             })
             .collect();
+        report.costs = self.account.costs();
         report
     }
 }

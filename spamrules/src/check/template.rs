@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! Patterns with `%{NAME}`, which stands for texts that another rule has captured from the same message.
+//! Patterns with `%{NAME}`, which stands for texts that another rule has captured from the same message, or with `%{HEADER(Selector)}`.
 
 use crate::conf::tests::template_names;
 use crate::context::Context;
+use crate::headers::{self, Selector};
 use crate::regexes::{Pattern, Source};
 
 /// Texts put in for one name.
@@ -47,7 +48,13 @@ fn quote(text: &[u8]) -> Vec<u8> {
 
 /// The pattern for this message.
 pub(super) fn compile(source: &Source, context: &Context<'_>) -> Option<Pattern> {
-    let values = |name: &str| Some(context.tag(name).into_iter().map(String::into_bytes).collect());
+    let values = |name: &str| match name.strip_prefix("HEADER(").and_then(|rest| rest.strip_suffix(')')) {
+        Some(selector) => {
+            let value = headers::get(context, &Selector::parse(selector).ok()?)?;
+            Some(vec![value.trim_ascii_end().to_vec()])
+        }
+        None => Some(context.tag(name).into_iter().map(String::into_bytes).collect()),
+    };
     source.with_text(fill(source.text(), &values)?).compile().ok()
 }
 

@@ -126,10 +126,10 @@ fn pieces(text: &[u8], start: u8, end: u8) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut rest = text;
     loop {
-        let found = rest.iter().enumerate().find_map(|(at, &byte)| {
+        let found = rest.iter().enumerate().filter(|(_, byte)| **byte == start).find_map(|(at, _)| {
             let inner = rest.get(at + 1..)?;
             let length = inner.iter().position(|&byte| byte == start || byte == end)?;
-            (byte == start && length > 0 && inner.get(length) == Some(&end)).then_some((at, length + 2))
+            (length > 0 && inner.get(length) == Some(&end)).then_some((at, length + 2))
         });
         let Some((at, length)) = found else { break };
         let (plain, tail) = rest.split_at(at);

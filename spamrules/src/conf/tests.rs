@@ -154,7 +154,7 @@ pub(super) fn captures(pattern: &[u8]) -> bool {
         || pattern.windows(5).any(|five| matches!(five, [b'(', b'?', b'P', b'<' | b'\'', b'A'..=b'Z']))
 }
 
-/// The names in `%{NAME}`: texts captured by other rules.
+/// The names in `%{NAME}` and `%{NAME(argument)}`: texts captured by other rules, and tags such as `HEADER(From:addr)`.
 pub(crate) fn template_names(pattern: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     for (at, _) in pattern.windows(2).enumerate().filter(|(_, pair)| *pair == b"%{") {
@@ -162,13 +162,15 @@ pub(crate) fn template_names(pattern: &[u8]) -> Vec<String> {
             continue;
         }
         let rest = pattern.get(at + 2..).unwrap_or_default();
-        let name: Vec<u8> = rest
-            .iter()
-            .copied()
-            .take_while(|byte| *byte == b'_' || byte.is_ascii_uppercase() || byte.is_ascii_digit())
-            .collect();
-        if rest.get(name.len()) == Some(&b'}') && name.first().is_some_and(u8::is_ascii_uppercase) {
-            names.push(text(&name));
+        let Some(end) = rest.iter().take(256).position(|&byte| byte == b'}') else { continue };
+        let inner = rest.get(..end).unwrap_or_default();
+        let word = inner.split(|&byte| byte == b'(').next().unwrap_or_default();
+        let named = word.first().is_some_and(u8::is_ascii_uppercase)
+            && word.iter().all(|byte| *byte == b'_' || byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        let argument = inner.get(word.len()..).unwrap_or_default();
+        let called = argument.is_empty() || (argument.last() == Some(&b')') && !argument.get(1..argument.len() - 1).unwrap_or(b")").contains(&b')'));
+        if named && called {
+            names.push(text(inner));
         }
     }
     names
@@ -206,7 +208,8 @@ mod unit {
 
     #[test]
     fn templates() {
-        assert_eq!(template_names(b"a%{GB_TO}b\\%{NO}"), ["GB_TO"]);
+        assert_eq!(template_names(b"a%{GB_TO}b\\%{NO}%{3}"), ["GB_TO"]);
+        assert_eq!(template_names(b"%{HEADER(From:addr)}%{A(}%{A(b)c}"), ["HEADER(From:addr)"]);
         assert!(captures(b"(?<ADDR>x)"));
         assert!(!captures(b"(?<!A)(?<=x)"));
     }

@@ -19,7 +19,9 @@ const MATCH_LIMIT: u32 = 500_000;
 /// Bytes of state that the linear engine may need for one pattern, uncompiled.
 const SIZE_LIMIT: usize = 4 << 20;
 /// Bytes that the linear engine's cache of one pattern may take in each thread.
-const CACHE_LIMIT: usize = 256 << 10;
+const CACHE_LIMIT: usize = 2 << 20;
+/// A longer pattern has so many states that the linear engine builds more of them than it searches text: PCRE2 is faster then.
+const LONG: usize = 500;
 /// Bytes of stack that a PCRE2 search may take.
 const JIT_STACK: usize = 256 << 10;
 
@@ -236,11 +238,7 @@ impl Source {
     pub(crate) fn compile(&self) -> Result<Pattern, Error> {
         let translated = translate::translate(&self.pattern, self.flags)?;
         let literals = literals::required(&translated.linear);
-        let linear = if translated.exact { linear(&translated.linear) } else { None };
-        let engine = match linear {
-            Some(engine) => engine,
-            None => backtracking(&translated.backtracking)?,
-        };
+        let engine = engine(&translated)?;
         Ok(Pattern { engine, names: translated.names, literals })
     }
 }
@@ -248,6 +246,21 @@ impl Source {
 /// A pattern with an empty branch at either end, or none at all, hits every message: SpamAssassin's lint refuses it, and so do we.
 fn always_matches(pattern: &[u8]) -> bool {
     pattern.is_empty()
+}
+
+/// Chooses the engine. PCRE2 takes what is not regular and what is long, as far as it can: it refuses what is larger than 64 KB compiled.
+fn engine(translated: &translate::Translated) -> Result<Engine, Error> {
+    let long = translated.linear.len() > LONG;
+    if translated.exact
+        && !long
+        && let Some(engine) = linear(&translated.linear)
+    {
+        return Ok(engine);
+    }
+    match backtracking(&translated.backtracking) {
+        Err(error) if translated.exact && long => linear(&translated.linear).ok_or(error),
+        other => other,
+    }
 }
 
 fn linear(pattern: &str) -> Option<Engine> {

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The rules of SpamAssassin in spamrules: the same hits as SpamAssassin 4.0.1 on real mail, and its own tests.
+
+use std::collections::BTreeMap;
+
+use spamrules::{Budget, Environment, Message, NoAnswers, Options, Report, Ruleset, Severity};
+use tests::reference::{self, Tally};
+
+use crate::Collection;
+
+/// The day on which SpamAssassin was asked: 2026-11-22.
+const DAY: i64 = 1_795_305_600;
+
+/// Tests of SpamAssassin's suite that ask for what a library of rules does not have, and why.
+const OUTSIDE: &[(&str, &str)] = &[
+    ("autolearn.t", "what Bayes learns by itself is decided by the caller"),
+    ("autolearn_force.t", "what Bayes learns by itself is decided by the caller"),
+    ("autolearn_force_fail.t", "what Bayes learns by itself is decided by the caller"),
+    ("debug.t", "output of SpamAssassin's own debugging"),
+    ("dnsbl.t", "asks a DNS zone of the SpamAssassin project"),
+    ("dnsbl_sc_meta.t", "asks a DNS zone of the SpamAssassin project"),
+    ("fromnamespoof.t", "a plugin that is not loaded by default and not part of this library"),
+    ("hashbl.t", "asks a DNS zone of the SpamAssassin project"),
+    ("if_can.t", "a plugin written in Perl for the test"),
+    ("metadata.t", "a plugin written in Perl for the test"),
+    ("pdfinfo.t", "a plugin that is not loaded by default and not part of this library"),
+    ("plugin.t", "a plugin written in Perl for the test"),
+    ("plugin_file.t", "a plugin written in Perl for the test"),
+    ("plugin_priorities.t", "a plugin written in Perl for the test"),
+    ("reportheader_8bit.t", "the form of SpamAssassin's report"),
+    ("root_spamd_u_dcc.t", "reports to DCC"),
+    ("stripmarkup.t", "takes SpamAssassin's own markup off"),
+    ("tainted_msg.t", "a plugin written in Perl for the test"),
+    ("uribl.t", "asks a DNS zone of the SpamAssassin project"),
+    ("uribl_all_types.t", "asks a DNS zone of the SpamAssassin project"),
+];
+
+fn check(set: &Ruleset, raw: &[u8]) -> Report {
+    set.check(&Message::parse(raw), &Environment { now: DAY }, &NoAnswers, Budget::default())
+}
+
+#[test]
+fn the_hits_are_those_of_spamassassin() {
+    let (rules, answers, mail) =
+        (Collection::unpack("sa-rules"), Collection::unpack("sa-reference-dev"), Collection::unpack("mail-dev"));
+    let set = reference::load(&rules.path("sa-rules"));
+    let wrong: Vec<String> =
+        set.lint().iter().filter(|remark| remark.severity == Severity::Error).map(ToString::to_string).collect();
+    assert!(set.len() >= 2_900, "{} rules", set.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let (all, ignored) = reference::expected(&answers.path("sa-reference"));
+    let (mut tally, mut kept) = (Tally::default(), Tally::default());
+    for (number, expected) in all.iter().enumerate() {
+        let raw = std::fs::read(mail.path(&expected.file)).expect("the message is there");
+        let found = reference::rules_of(&check(&set, &raw), &ignored);
+        if number % 4 == 3 { &mut kept } else { &mut tally }.add(expected, &found);
+    }
+    println!("{}every fourth message:\n{}", tally.table(), kept.table());
+    for tally in [tally, kept] {
+        assert!(tally.messages_agree() >= 0.95, "{:.3} of the messages agree", tally.messages_agree());
+        assert!(tally.hits_agree() >= 0.995, "{:.4} of the hits agree", tally.hits_agree());
+    }
+}
+
+#[test]
+fn spamassassin_s_own_tests_pass() {
+    let suite = Collection::unpack("sa-test-suite");
+    let folder = suite.path("sa-test-suite");
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let all: serde_json::Value = serde_json::from_slice(&read("expectations.json")).expect("JSON");
+    let outside: BTreeMap<&str, &str> = OUTSIDE.iter().copied().collect();
+    let (mut passed, mut failures) = (0, Vec::new());
+    for test in all.as_array().expect("a list").iter().filter(|test| test["simple"] == true) {
+        let name = test["test"].as_str().unwrap_or_default();
+        if outside.contains_key(name) {
+            continue;
+        }
+        let wrong: Vec<String> = test["runs"].as_array().into_iter().flatten().flat_map(|run| mistakes(run, &read)).collect();
+        if wrong.is_empty() { passed += 1 } else { failures.push(format!("{name}: {}", wrong.join(", "))) }
+    }
+    println!("{passed} pass; left out:");
+    OUTSIDE.iter().for_each(|(name, why)| println!("  {name}: {why}"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(passed + OUTSIDE.len() == 37, "{passed} and {}", OUTSIDE.len());
+}
+
+/// What a run of SpamAssassin's suite should have found and we did not, or the other way round.
+fn mistakes(run: &serde_json::Value, read: &dyn Fn(&str) -> Vec<u8>) -> Vec<String> {
+    let strings = |key: &str| -> Vec<String> {
+        run[key].as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let mut files = vec![("01_test_rules.pre".to_owned(), read("data/01_test_rules.pre")), ("01_test_rules.cf".to_owned(), read("data/01_test_rules.cf"))];
+    for block in run["config"].as_array().into_iter().flatten() {
+        let name = block["kind"].as_str().unwrap_or_default().to_owned();
+        files.push((name, block["text"].as_str().unwrap_or_default().as_bytes().to_vec()));
+    }
+    let views = files.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
+    let set = Ruleset::load(views, Options::default(), &|_| None);
+    let report = check(&set, &read(run["message"].as_str().unwrap_or_default()));
+    let shown = shown(&report);
+    let missing = strings("expect_strings").into_iter().filter(|text| about_rules(text) && !shown.contains(text.as_str())).map(|text| format!("{text:?} is missing"));
+    let extra = strings("forbid_strings").into_iter().filter(|text| about_rules(text) && shown.contains(text.as_str())).map(|text| format!("{text:?} is there"));
+    missing.chain(extra).collect()
+}
+
+/// Strings about the look of reports and headers say nothing about rules.
+fn about_rules(text: &str) -> bool {
+    let word = text.trim();
+    word.starts_with("X-Spam-Status: ") && word.len() > "X-Spam-Status: ".len() && !word.contains("autolearn")
+        || word.split(' ').next_back().is_some_and(|last| last.len() > 2 && last.bytes().all(|byte| byte == b'_' || byte.is_ascii_uppercase() || byte.is_ascii_digit()))
+}
+
+/// The report in the form in which the suite looks for strings.
+fn shown(report: &Report) -> String {
+    let mut text = format!(" X-Spam-Status: {}, score={} ", if report.is_spam() { "Yes" } else { "No" }, report.score);
+    for hit in &report.hits {
+        let score = if hit.score.abs() >= 10.0 { format!("{:.0}", hit.score) } else { format!("{:.1}", hit.score) };
+        text.push_str(&format!("\n {score} {} {}", hit.rule, hit.description));
+    }
+    text
+}
