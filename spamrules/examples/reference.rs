@@ -113,7 +113,8 @@ fn time(set: &Ruleset, answers: &Path, mail: &Path) {
             times.iter().rev().take(8).for_each(|(time, name, size)| println!("  {time:8} us {size:8} bytes  {name}"));
         }
     }
-    let mut rules: Vec<(std::time::Duration, &str)> = costs.into_iter().zip(set.rules().map(|(name, _)| name)).collect();
+    let mut rules: Vec<(std::time::Duration, &str)> =
+        costs.into_iter().zip(set.rules().map(|(name, _)| name)).collect();
     rules.sort_unstable();
     println!("all rules: {:.0?}", rules.iter().map(|(cost, _)| *cost).sum::<std::time::Duration>());
     rules.iter().rev().take(40).for_each(|(cost, name)| println!("  {cost:10.1?}  {name}"));

@@ -31,3 +31,8 @@ pub use context::Environment;
 pub use lint::{Remark, Severity};
 pub use message::Message;
 pub use ruleset::Ruleset;
+
+/// The example of the README, compiled and run with the other tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -119,7 +119,15 @@ fn range_of(text: &str) -> (u32, u32) {
 #[derive(Debug)]
 pub(crate) enum Matcher {
     Fixed(Pattern),
-    Template(Source),
+    Template(Template),
+}
+
+/// A pattern with names for what other rules capture.
+#[derive(Debug)]
+pub(crate) struct Template {
+    pub(crate) source: Source,
+    /// The pattern with anything in place of the names: where it does not match, nothing needs to be filled in.
+    pub(crate) superset: Option<Pattern>,
 }
 
 /// A test ready to run.

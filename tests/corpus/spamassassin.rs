@@ -75,7 +75,8 @@ fn spamassassin_s_own_tests_pass() {
         if outside.contains_key(name) {
             continue;
         }
-        let wrong: Vec<String> = test["runs"].as_array().into_iter().flatten().flat_map(|run| mistakes(run, &read)).collect();
+        let wrong: Vec<String> =
+            test["runs"].as_array().into_iter().flatten().flat_map(|run| mistakes(run, &read)).collect();
         if wrong.is_empty() { passed += 1 } else { failures.push(format!("{name}: {}", wrong.join(", "))) }
     }
     println!("{passed} pass; left out:");
@@ -89,7 +90,10 @@ fn mistakes(run: &serde_json::Value, read: &dyn Fn(&str) -> Vec<u8>) -> Vec<Stri
     let strings = |key: &str| -> Vec<String> {
         run[key].as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
     };
-    let mut files = vec![("01_test_rules.pre".to_owned(), read("data/01_test_rules.pre")), ("01_test_rules.cf".to_owned(), read("data/01_test_rules.cf"))];
+    let mut files = vec![
+        ("01_test_rules.pre".to_owned(), read("data/01_test_rules.pre")),
+        ("01_test_rules.cf".to_owned(), read("data/01_test_rules.cf")),
+    ];
     for block in run["config"].as_array().into_iter().flatten() {
         let name = block["kind"].as_str().unwrap_or_default().to_owned();
         files.push((name, block["text"].as_str().unwrap_or_default().as_bytes().to_vec()));
@@ -98,8 +102,14 @@ fn mistakes(run: &serde_json::Value, read: &dyn Fn(&str) -> Vec<u8>) -> Vec<Stri
     let set = Ruleset::load(views, Options::default(), &|_| None);
     let report = check(&set, &read(run["message"].as_str().unwrap_or_default()));
     let shown = shown(&report);
-    let missing = strings("expect_strings").into_iter().filter(|text| about_rules(text) && !shown.contains(text.as_str())).map(|text| format!("{text:?} is missing"));
-    let extra = strings("forbid_strings").into_iter().filter(|text| about_rules(text) && shown.contains(text.as_str())).map(|text| format!("{text:?} is there"));
+    let missing = strings("expect_strings")
+        .into_iter()
+        .filter(|text| about_rules(text) && !shown.contains(text.as_str()))
+        .map(|text| format!("{text:?} is missing"));
+    let extra = strings("forbid_strings")
+        .into_iter()
+        .filter(|text| about_rules(text) && shown.contains(text.as_str()))
+        .map(|text| format!("{text:?} is there"));
     missing.chain(extra).collect()
 }
 
@@ -107,7 +117,10 @@ fn mistakes(run: &serde_json::Value, read: &dyn Fn(&str) -> Vec<u8>) -> Vec<Stri
 fn about_rules(text: &str) -> bool {
     let word = text.trim();
     word.starts_with("X-Spam-Status: ") && word.len() > "X-Spam-Status: ".len() && !word.contains("autolearn")
-        || word.split(' ').next_back().is_some_and(|last| last.len() > 2 && last.bytes().all(|byte| byte == b'_' || byte.is_ascii_uppercase() || byte.is_ascii_digit()))
+        || word.split(' ').next_back().is_some_and(|last| {
+            last.len() > 2
+                && last.bytes().all(|byte| byte == b'_' || byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        })
 }
 
 /// The report in the form in which the suite looks for strings.

@@ -285,18 +285,23 @@ impl<'a> Run<'a> {
         let rules = self.rules;
         for &id in &rules.templates {
             let Some(rule) = self.active(id) else { continue };
-            let (Test::Header { matcher: Matcher::Template(source), .. }
-            | Test::Body(Matcher::Template(source))
-            | Test::Rawbody(Matcher::Template(source))
-            | Test::Uri(Matcher::Template(source))
-            | Test::Full(Matcher::Template(source))) = &rule.test
+            let (Test::Header { matcher: Matcher::Template(template), .. }
+            | Test::Body(Matcher::Template(template))
+            | Test::Rawbody(Matcher::Template(template))
+            | Test::Uri(Matcher::Template(template))
+            | Test::Full(Matcher::Template(template))) = &rule.test
             else {
                 continue;
             };
             self.account.skip();
-            let Some(pattern) = template::compile(source, self.context) else { continue };
             let negated = matches!(rule.test, Test::Header { negated: true, .. });
-            for text in self.texts_of(rule) {
+            let texts = self.texts_of(rule);
+            let possible =
+                template.superset.as_ref().is_none_or(|pattern| texts.iter().any(|text| pattern.is_match(text)));
+            let pattern = if possible || negated { template::compile(&template.source, self.context) } else { None };
+            self.account.charge(place(id));
+            let Some(pattern) = pattern else { continue };
+            for text in texts {
                 if negated {
                     let found = pattern.search(&text).map(|found| u32::from(!found));
                     self.settle(id, found);

@@ -11,20 +11,25 @@ const MAX_VALUES: usize = 50;
 /// A longer text is not put in.
 const MAX_LENGTH: usize = 1000;
 
+/// The pattern with anything in place of its names.
+pub(crate) fn superset(pattern: &[u8]) -> Vec<u8> {
+    replaced(pattern, &|_| Some(b"(?s:.*)".to_vec())).unwrap_or_else(|| pattern.to_vec())
+}
+
 /// Fills a pattern in. `None` when a name has no value: such a rule does not run.
 pub(crate) fn fill(pattern: &[u8], values: &dyn Fn(&str) -> Option<Vec<Vec<u8>>>) -> Option<Vec<u8>> {
+    replaced(pattern, &|name| {
+        let values = values(name)?.into_iter().filter(|value| !value.is_empty() && value.len() <= MAX_LENGTH);
+        let quoted: Vec<Vec<u8>> = values.take(MAX_VALUES).map(|value| quote(&value)).collect();
+        (!quoted.is_empty()).then(|| [b"(?:", quoted.join(&b'|').as_slice(), b")"].concat())
+    })
+}
+
+/// Puts something in place of every name; `None` when there is nothing for one of them.
+fn replaced(pattern: &[u8], by: &dyn Fn(&str) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
     let mut out = pattern.to_vec();
     for name in template_names(pattern) {
-        let values: Vec<Vec<u8>> = values(&name)?
-            .into_iter()
-            .filter(|value| !value.is_empty() && value.len() <= MAX_LENGTH)
-            .take(MAX_VALUES)
-            .collect();
-        if values.is_empty() {
-            return None;
-        }
-        let quoted: Vec<Vec<u8>> = values.iter().map(|value| quote(value)).collect();
-        let group = [b"(?:", quoted.join(&b'|').as_slice(), b")"].concat();
+        let group = by(&name)?;
         let written = [b"%{", name.as_bytes(), b"}"].concat();
         while let Some(at) = out.windows(written.len()).position(|window| window == written) {
             out.splice(at..at + written.len(), group.iter().copied());

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::draft::{CAPTURE_PRIORITY, Gathered, Written};
 use super::tests::template_names;
+use crate::check::template;
 use crate::eval::{self, Argument};
 use crate::headers::Selector;
 use crate::lint::Severity;
 use crate::meta::Expression;
 use crate::regexes::{Index, Pattern, Source};
-use crate::rule::{Draft, EvalKind, Flags, Matcher, Rule, Test};
+use crate::rule::{Draft, EvalKind, Flags, Matcher, Rule, Template, Test};
 use crate::scores::{self, Scores};
 
 /// Rules over one kind of text, with their common prefilter.
@@ -171,10 +172,9 @@ fn matcher(source: &Source) -> Result<Matcher, String> {
     if template_names(source.text()).is_empty() {
         return pattern_of(source).map(Matcher::Fixed);
     }
-    let trial = source
-        .with_text(crate::check::template::fill(source.text(), &|_| Some(vec![b"x".to_vec()])).unwrap_or_default());
+    let trial = source.with_text(template::superset(source.text()));
     trial.check().map_err(|error| error.to_string())?;
-    Ok(Matcher::Template(source.clone()))
+    Ok(Matcher::Template(Template { source: source.clone(), superset: trial.superset() }))
 }
 
 /// Expands `rules_matching(GLOB)`.

@@ -168,7 +168,8 @@ pub(crate) fn template_names(pattern: &[u8]) -> Vec<String> {
         let named = word.first().is_some_and(u8::is_ascii_uppercase)
             && word.iter().all(|byte| *byte == b'_' || byte.is_ascii_uppercase() || byte.is_ascii_digit());
         let argument = inner.get(word.len()..).unwrap_or_default();
-        let called = argument.is_empty() || (argument.last() == Some(&b')') && !argument.get(1..argument.len() - 1).unwrap_or(b")").contains(&b')'));
+        let called = argument.is_empty()
+            || (argument.last() == Some(&b')') && !argument.get(1..argument.len() - 1).unwrap_or(b")").contains(&b')'));
         if named && called {
             names.push(text(inner));
         }

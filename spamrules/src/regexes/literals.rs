@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// How many literals one pattern may ask for.
-const MAX_LITERALS: usize = 48;
+const MAX_LITERALS: usize = 300;
+/// How many of them may come from joining parts with parts.
+const MAX_JOINED: usize = 48;
 /// Longer ones are cut: the head is enough to decide whether to look closer.
 const MAX_LENGTH: usize = 12;
-/// Shorter ones are found everywhere and decide nothing.
+/// Shorter ones are found everywhere and decide nothing, rare signs aside.
 const MIN_LENGTH: usize = 2;
+/// Single bytes that are rare enough in text.
+const RARE: &[u8] = b"$%@#&*+=<>[]{}|\\^~`\0\x01";
 /// Nesting followed; deeper parts count as unknown.
 const MAX_DEPTH: usize = 60;
 
@@ -30,7 +34,8 @@ fn worth(set: &Set) -> Option<i64> {
         return None;
     }
     let shortest = set.iter().map(Vec::len).min()?;
-    if shortest < MIN_LENGTH {
+    let rare = |literal: &Vec<u8>| matches!(literal.as_slice(), [byte] if !byte.is_ascii() || RARE.contains(byte));
+    if !set.iter().all(|literal| literal.len() >= MIN_LENGTH || rare(literal)) {
         return None;
     }
     let length = i64::try_from(shortest.min(8)).ok()? * 4;
@@ -88,7 +93,7 @@ fn concatenation(parts: &[Hir], depth: usize) -> Option<Set> {
 }
 
 fn join(left: &Set, right: &Set) -> Option<Set> {
-    if left.len().saturating_mul(right.len()) > MAX_LITERALS || left.iter().any(|text| text.len() >= MAX_LENGTH) {
+    if left.len().saturating_mul(right.len()) > MAX_JOINED || left.iter().any(|text| text.len() >= MAX_LENGTH) {
         return None;
     }
     Some(
@@ -138,7 +143,7 @@ fn exact(hir: &Hir, depth: usize) -> Option<Set> {
             all
         }
     };
-    (set.len() <= MAX_LITERALS).then_some(set)
+    (set.len() <= MAX_JOINED).then_some(set)
 }
 
 fn small_class(class: &Class) -> Option<Set> {

@@ -234,6 +234,13 @@ impl Source {
         translate::translate(&self.pattern, self.flags).map(drop)
     }
 
+    /// A pattern that matches wherever this one does, and perhaps elsewhere: look-around and the like are left out. `None` when there is none.
+    pub(crate) fn superset(&self) -> Option<Pattern> {
+        let translated = translate::translate(&self.pattern, self.flags).ok()?;
+        let literals = literals::required(&translated.linear);
+        Some(Pattern { engine: linear(&translated.linear)?, names: Vec::new(), literals })
+    }
+
     /// Compiles the pattern for the engine that suits it.
     pub(crate) fn compile(&self) -> Result<Pattern, Error> {
         let translated = translate::translate(&self.pattern, self.flags)?;
