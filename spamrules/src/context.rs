@@ -31,6 +31,7 @@ pub(crate) struct Context<'a> {
     uris: OnceCell<Uris>,
     relays: OnceCell<Relays>,
     rule: RefCell<String>,
+    reads_source: Cell<bool>,
     hits: RefCell<HashMap<String, u32>>,
     tags: RefCell<BTreeMap<String, Vec<String>>>,
     memos: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
@@ -53,6 +54,7 @@ impl<'a> Context<'a> {
             uris: OnceCell::new(),
             relays: OnceCell::new(),
             rule: RefCell::default(),
+            reads_source: Cell::new(false),
             hits: RefCell::default(),
             tags: RefCell::default(),
             memos: RefCell::default(),
@@ -90,6 +92,15 @@ impl<'a> Context<'a> {
     /// The name of the rule that is being evaluated: for evals whose arguments are kept under the name of the rule.
     pub(crate) fn rule(&self) -> String {
         self.rule.borrow().clone()
+    }
+
+    /// Whether the rule that is being evaluated reads the source of the text (rawbody) and not what is shown.
+    pub(crate) fn reads_source(&self) -> bool {
+        self.reads_source.get()
+    }
+
+    pub(crate) fn set_reads_source(&self, reads: bool) {
+        self.reads_source.set(reads);
     }
 
     pub(crate) fn set_rule(&self, name: &str) {

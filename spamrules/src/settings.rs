@@ -27,4 +27,5 @@ areas! {
     uri: crate::uri::Settings,
     relays: crate::relays::Settings,
     domains: crate::domains::Settings,
+    uri_detail: crate::eval::uri_detail::Settings,
 }

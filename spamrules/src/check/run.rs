@@ -322,6 +322,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             self.context.set_rule(&rule.name);
+            self.context.set_reads_source(*kind == EvalKind::Rawbody);
             self.account.skip();
             let count = function(self.context, arguments);
             self.settle(id, Ok(count));

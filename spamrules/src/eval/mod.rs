@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Eval functions: tests written in code, which rules call by name. One file per plugin of SpamAssassin that brings them.
 
+mod body;
 mod dates;
 mod forged;
 mod header;
+mod html;
+mod image;
+pub(crate) mod locales;
 mod matching;
+mod mime;
 mod relay;
 #[cfg(test)]
 mod tests;
+mod uri;
+pub(crate) mod uri_detail;
 
 use std::sync::OnceLock;
 
@@ -51,7 +58,8 @@ impl Argument {
 }
 
 /// Where eval functions are looked up, one entry per file of this folder.
-const FILES: &[fn(&str) -> Option<Eval>] = &[header::find, relay::find];
+const FILES: &[fn(&str) -> Option<Eval>] =
+    &[body::find, header::find, html::find, image::find, mime::find, relay::find, uri::find, uri_detail::find];
 
 /// The function that a rule calls `name`.
 pub(crate) fn find(name: &str) -> Option<Eval> {

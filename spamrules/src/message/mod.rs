@@ -95,6 +95,11 @@ impl Message {
         self.parts.get(start..end).unwrap_or_default().iter()
     }
 
+    /// The places of the part itself and of all parts inside it in [`Message::parts`].
+    pub(crate) fn places_within(&self, part: &Part) -> std::ops::Range<usize> {
+        part.inside.start.saturating_sub(1)..part.inside.end
+    }
+
     /// The parts directly inside a part.
     pub(crate) fn children(&self, part: &Part) -> impl Iterator<Item = &Part> {
         let depth = part.depth + 1;

@@ -112,7 +112,7 @@ fn lines(text: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Chunks of one to two times [`MAX_LINE`], ending after a line, a tag or a word where that is possible.
-pub(super) fn chunks(text: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn chunks(text: &[u8]) -> Vec<Vec<u8>> {
     if text.len() <= MAX_LINE {
         return vec![text.to_vec()];
     }

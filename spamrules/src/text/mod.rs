@@ -10,6 +10,8 @@ mod tests;
 
 use std::sync::OnceLock;
 
+pub(crate) use self::fold::chunks;
+
 use self::chars::Chars;
 use self::html::{Facts, Pieces};
 use crate::context::Context;
@@ -75,7 +77,8 @@ impl Settings {
 #[derive(Debug)]
 pub(crate) enum Shown {
     Plain(Chars),
-    Html(Pieces),
+    /// HTML, with the place of its facts in [`Texts::html`].
+    Html(Pieces, usize),
 }
 
 impl Shown {
@@ -83,21 +86,21 @@ impl Shown {
     pub(crate) fn text(&self) -> (&[u8], bool) {
         match self {
             Shown::Plain(text) => (text.octets(), text.is_wide()),
-            Shown::Html(pieces) => pieces.all(),
+            Shown::Html(pieces, _) => pieces.all(),
         }
     }
 
     fn visible(&self) -> Chars {
         match self {
             Shown::Plain(text) => text.clone(),
-            Shown::Html(pieces) => pieces.part(false),
+            Shown::Html(pieces, _) => pieces.part(false),
         }
     }
 
     fn invisible(&self) -> Chars {
         match self {
             Shown::Plain(_) => Chars::default(),
-            Shown::Html(pieces) => pieces.part(true),
+            Shown::Html(pieces, _) => pieces.part(true),
         }
     }
 }
@@ -162,7 +165,7 @@ impl Texts {
         }
         let rendered = html::render(&text, octets.len());
         self.html.push(rendered.facts);
-        Some(Shown::Html(rendered.pieces))
+        Some(Shown::Html(rendered.pieces, self.html.len() - 1))
     }
 
     /// What a part shows, by its place in [`Message::parts`].
