@@ -24,7 +24,7 @@ mod settings;
 mod text;
 mod uri;
 
-pub use answers::{Answers, NoAnswers};
+pub use answers::{Adsp, Answers, Arc, Dcc, Dmarc, NoAnswers, Razor, Record, Signature, SpfIdentity, SpfResult};
 pub use check::{Budget, Clock, Hit, Reason, Report, SetAside};
 pub use conf::Options;
 pub use context::Environment;

@@ -28,4 +28,8 @@ areas! {
     relays: crate::relays::Settings,
     domains: crate::domains::Settings,
     uri_detail: crate::eval::uri_detail::Settings,
+    lists: crate::eval::lists::Settings,
+    freemail: crate::eval::freemail::Settings,
+    from_name: crate::eval::from_name::Settings,
+    zones: crate::eval::zones::Settings,
 }

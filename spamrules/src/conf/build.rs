@@ -59,6 +59,10 @@ pub(crate) fn rules(gathered: &mut Gathered) -> Rules {
     for written in gathered.rules.clone() {
         let written = with_tags(gathered, written);
         let flags = gathered.flags.get(&written.name).map_or_else(|| Flags::parse(""), |words| Flags::parse(words));
+        if let Draft::Eval { function, arguments, .. } = &written.test {
+            let words = gathered.flags.get(&written.name).map_or("", String::as_str);
+            gathered.settings.zones.note(&written.name, function, arguments, words);
+        }
         match compile(&written) {
             Ok((test, warning)) => {
                 if let Some(warning) = warning {

@@ -13,7 +13,10 @@ pub(super) fn read(key: &str, value: &[u8]) -> Result<Draft, String> {
         "mimeheader" => mime_header(value),
         "meta" => meta(value),
         "uri_detail" => Ok(call(EvalKind::Body, "check_uri_detail")),
-        "askdns" => Ok(call(EvalKind::Dns, "check_askdns")),
+        "askdns" => {
+            let arguments = vec![text(value)];
+            Ok(Draft::Eval { kind: EvalKind::Dns, function: "check_askdns".to_owned(), arguments })
+        }
         _ => match value.strip_prefix(b"eval:") {
             Some(function) => eval(key, function),
             None => pattern(value).map(|pattern| match key {

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Eval functions: tests written in code, which rules call by name. One file per plugin of SpamAssassin that brings them.
 
+mod auth;
 mod body;
 mod dates;
+mod dns;
+mod emails;
 mod forged;
+pub(crate) mod freemail;
+pub(crate) mod from_name;
 mod header;
 mod html;
 mod image;
+pub(crate) mod lists;
 pub(crate) mod locales;
 mod matching;
 mod mime;
@@ -15,6 +21,10 @@ mod relay;
 mod tests;
 mod uri;
 pub(crate) mod uri_detail;
+mod vbounce;
+mod verdicts;
+mod wlbl;
+pub(crate) mod zones;
 
 use std::sync::OnceLock;
 
@@ -58,8 +68,23 @@ impl Argument {
 }
 
 /// Where eval functions are looked up, one entry per file of this folder.
-const FILES: &[fn(&str) -> Option<Eval>] =
-    &[body::find, header::find, html::find, image::find, mime::find, relay::find, uri::find, uri_detail::find];
+const FILES: &[fn(&str) -> Option<Eval>] = &[
+    auth::find,
+    body::find,
+    dns::find,
+    freemail::find,
+    from_name::find,
+    header::find,
+    html::find,
+    image::find,
+    mime::find,
+    relay::find,
+    uri::find,
+    uri_detail::find,
+    vbounce::find,
+    verdicts::find,
+    wlbl::find,
+];
 
 /// The function that a rule calls `name`.
 pub(crate) fn find(name: &str) -> Option<Eval> {

@@ -140,8 +140,14 @@ fn trail(context: &Context<'_>) -> (u32, u32) {
 }
 
 fn claims_other_network(claimed: &str, real: &str) -> bool {
-    match (claimed.parse::<Ipv4Addr>(), real.parse::<Ipv4Addr>()) {
-        (Ok(a), Ok(b)) => a.octets()[..2] != b.octets()[..2] && !ip::is_private(claimed),
+    // Leading zeros are no valid address, but spelt by those who make addresses up.
+    let half = |text: &str| {
+        let parts: Vec<String> = text.split('.').map(str::to_string).collect();
+        let numbers = parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+        (parts.len() == 4 && numbers).then(|| parts[..2].to_vec())
+    };
+    match (half(claimed), half(real)) {
+        (Some(a), Some(b)) => a != b && !ip::is_private(claimed),
         _ => false,
     }
 }

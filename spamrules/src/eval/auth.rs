@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! Tests of SPF, DKIM, ARC, ADSP and DMARC, and of lists whose senders must show one of them. The caller verifies; these compare.
+
+use super::{Argument, Eval};
+use crate::answers::{Adsp, Dmarc, Signature, SpfIdentity, SpfResult};
+use crate::context::Context;
+use crate::headers::{list, text};
+
+/// Smallest key that lists and dependable signatures ask for, in bits (`dkim_minimum_key_bits`).
+const LEAST_BITS: u32 = 1024;
+
+pub(crate) fn find(name: &str) -> Option<Eval> {
+    let name = name.replace("whitelist", "welcomelist");
+    spf_function(&name).or_else(|| dkim_function(&name)).or_else(|| dmarc_function(&name))
+}
+
+fn spf_function(name: &str) -> Option<Eval> {
+    use SpfIdentity::{Helo, MailFrom};
+    Some(match name {
+        "check_for_spf_pass" => |context, _| spf(context, MailFrom, SpfResult::Pass),
+        "check_for_spf_fail" => |context, _| spf(context, MailFrom, SpfResult::Fail),
+        "check_for_spf_softfail" => |context, _| spf(context, MailFrom, SpfResult::SoftFail),
+        "check_for_spf_neutral" => |context, _| spf(context, MailFrom, SpfResult::Neutral),
+        "check_for_spf_none" => |context, _| spf(context, MailFrom, SpfResult::None),
+        "check_for_spf_temperror" => |context, _| spf(context, MailFrom, SpfResult::TempError),
+        "check_for_spf_permerror" => |context, _| spf(context, MailFrom, SpfResult::PermError),
+        "check_for_spf_helo_pass" => |context, _| spf(context, Helo, SpfResult::Pass),
+        "check_for_spf_helo_fail" => |context, _| spf(context, Helo, SpfResult::Fail),
+        "check_for_spf_helo_softfail" => |context, _| spf(context, Helo, SpfResult::SoftFail),
+        "check_for_spf_helo_neutral" => |context, _| spf(context, Helo, SpfResult::Neutral),
+        "check_for_spf_helo_none" => |context, _| spf(context, Helo, SpfResult::None),
+        "check_for_spf_helo_temperror" => |context, _| spf(context, Helo, SpfResult::TempError),
+        "check_for_spf_helo_permerror" => |context, _| spf(context, Helo, SpfResult::PermError),
+        "check_spf_skipped_noenvfrom" => |context, _| u32::from(text(context, "EnvelopeFrom:addr").is_empty()),
+        "check_for_spf_welcomelist_from" => {
+            |context, _| spf_listed(context, ["welcomelist_from_spf", "welcomelist_auth"])
+        }
+        "check_for_def_spf_welcomelist_from" => {
+            |context, _| spf_listed(context, ["def_welcomelist_from_spf", "def_welcomelist_auth"])
+        }
+        _ => return None,
+    })
+}
+
+fn spf(context: &Context<'_>, identity: SpfIdentity, wanted: SpfResult) -> u32 {
+    u32::from(context.answers.spf(identity) == Some(wanted))
+}
+
+fn spf_listed(context: &Context<'_>, lists: [&str; 2]) -> u32 {
+    let sender = text(context, "EnvelopeFrom:addr");
+    let listed = !sender.is_empty() && lists.iter().any(|list| context.settings.lists.holds(list, &sender));
+    if listed { spf(context, SpfIdentity::MailFrom, SpfResult::Pass) } else { 0 }
+}
+
+fn dkim_function(name: &str) -> Option<Eval> {
+    Some(match name {
+        "check_dkim_signed" => |context, arguments| u32::from(signed_by(context, arguments, |_| true)),
+        "check_dkim_valid" | "check_dkim_verified" => {
+            |context, arguments| u32::from(signed_by(context, arguments, |s| s.valid))
+        }
+        "check_dkim_valid_author_sig" => check_dkim_valid_author_sig,
+        "check_dkim_valid_envelopefrom" => check_dkim_valid_envelopefrom,
+        "check_dkim_dependable" => |context, _| u32::from(signatures(context).iter().any(is_dependable)),
+        "check_dkim_testing" => |context, _| u32::from(signatures(context).iter().any(|s| s.testing)),
+        "check_dkim_signsome" => |_, _| 0,
+        "check_dkim_signall" => |context, _| adsp(context, "A", &[]),
+        "check_dkim_adsp" => |context, arguments| {
+            arguments.split_first().map_or(0, |(kinds, domains)| adsp(context, kinds.as_str(), domains))
+        },
+        "check_arc_signed" => |context, _| u32::from(context.answers.arc().is_some()),
+        "check_arc_valid" => |context, _| u32::from(context.answers.arc().is_some_and(|arc| arc.valid)),
+        "check_for_dkim_welcomelist_from" => {
+            |context, _| dkim_listed(context, "welcomelist_from_dkim", "welcomelist_auth")
+        }
+        "check_for_def_dkim_welcomelist_from" => {
+            |context, _| dkim_listed(context, "def_welcomelist_from_dkim", "def_welcomelist_auth")
+        }
+        _ => return None,
+    })
+}
+
+fn signatures(context: &Context<'_>) -> Vec<Signature> {
+    context.answers.dkim().unwrap_or_default()
+}
+
+fn is_dependable(signature: &Signature) -> bool {
+    signature.valid && (signature.key_bits == 0 || signature.key_bits >= LEAST_BITS)
+}
+
+/// Whether a domain is the one named, or below it where it is named as `*.example.org` or `.example.org`.
+fn is_domain(domain: &str, named: &str) -> bool {
+    let named = named.to_ascii_lowercase();
+    match named.strip_prefix('*').unwrap_or(&named).strip_prefix('.') {
+        Some(parent) => domain.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
+        None => domain == named,
+    }
+}
+
+/// `(domain, …)`: a signature of one of the domains, of any where none is named.
+fn signed_by(context: &Context<'_>, domains: &[Argument], counts: fn(&Signature) -> bool) -> bool {
+    let named = |s: &Signature| domains.is_empty() || domains.iter().any(|d| is_domain(&s.domain, d.as_str()));
+    signatures(context).iter().any(|s| counts(s) && named(s))
+}
+
+fn authors(context: &Context<'_>) -> Vec<(String, String)> {
+    let split = |address: String| {
+        let address = address.to_ascii_lowercase();
+        let domain = address.rsplit_once('@')?.1.to_string();
+        Some((address, domain))
+    };
+    list(context, "From:addr").into_iter().filter_map(split).collect()
+}
+
+fn check_dkim_valid_author_sig(context: &Context<'_>, arguments: &[Argument]) -> u32 {
+    let authors = authors(context);
+    let named = |domain: &str| arguments.is_empty() || arguments.iter().any(|d| is_domain(domain, d.as_str()));
+    let own = |s: &Signature| s.valid && named(&s.domain) && authors.iter().any(|(_, domain)| *domain == s.domain);
+    u32::from(signatures(context).iter().any(own))
+}
+
+fn check_dkim_valid_envelopefrom(context: &Context<'_>, _: &[Argument]) -> u32 {
+    let sender = text(context, "EnvelopeFrom:addr").to_ascii_lowercase();
+    let domain = sender.rsplit_once('@').map(|(_, domain)| domain).filter(|domain| !domain.is_empty());
+    u32::from(domain.is_some_and(|domain| signatures(context).iter().any(|s| s.valid && s.domain == domain)))
+}
+
+/// A listed author whose mail is signed by his own domain, or by the one that the list names.
+fn dkim_listed(context: &Context<'_>, with_signer: &str, plain: &str) -> u32 {
+    let lists = &context.settings.lists;
+    let signatures: Vec<Signature> = signatures(context).into_iter().filter(is_dependable).collect();
+    let fits = |signer: &str, domain: &str| {
+        let wanted = if signer.is_empty() { domain } else { signer };
+        signatures.iter().any(|s| is_domain(&s.domain, wanted))
+    };
+    let listed = |(address, domain): &(String, String)| {
+        lists.proofs(with_signer, address).any(|signer| fits(signer, domain))
+            || (lists.holds(plain, address) && fits("", domain))
+    };
+    u32::from(!signatures.is_empty() && authors(context).iter().any(listed))
+}
+
+/// No signature of the author's domain, and the domain's policy is one of the kinds: N no such domain, A all is signed, D discard.
+fn adsp(context: &Context<'_>, kinds: &str, domains: &[Argument]) -> u32 {
+    let kinds = if kinds == "*" { "NAD" } else { kinds };
+    let signatures = signatures(context);
+    let policy = |domain: &str| {
+        let letter = match context.answers.adsp(domain) {
+            Some(Adsp::NoDomain) => 'N',
+            Some(Adsp::All) => 'A',
+            Some(Adsp::Discardable) => 'D',
+            Some(Adsp::Unknown) | None => return false,
+        };
+        kinds.contains(letter)
+    };
+    let named = |domain: &str| domains.is_empty() || domains.iter().any(|d| is_domain(domain, d.as_str()));
+    let hit = authors(context).iter().any(|(_, domain)| {
+        !signatures.iter().any(|s| s.valid && s.domain == *domain) && named(domain) && policy(domain)
+    });
+    u32::from(hit)
+}
+
+fn dmarc_function(name: &str) -> Option<Eval> {
+    Some(match name {
+        "check_dmarc_pass" => |context, _| u32::from(context.answers.dmarc() == Some(Dmarc::Pass)),
+        "check_dmarc_none" => |context, _| u32::from(context.answers.dmarc() == Some(Dmarc::None)),
+        "check_dmarc_quarantine" => |context, _| u32::from(context.answers.dmarc() == Some(Dmarc::Quarantine)),
+        "check_dmarc_reject" => |context, _| u32::from(context.answers.dmarc() == Some(Dmarc::Reject)),
+        "check_dmarc_missing" => |context, _| u32::from(context.answers.dmarc() == Some(Dmarc::Missing)),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with;
+    use super::*;
+    use crate::answers::{Answers, Arc};
+
+    struct Signed(&'static str, bool);
+
+    impl Answers for Signed {
+        fn spf(&self, identity: SpfIdentity) -> Option<SpfResult> {
+            Some(if identity == SpfIdentity::Helo { SpfResult::None } else { SpfResult::Pass })
+        }
+
+        fn dkim(&self) -> Option<Vec<Signature>> {
+            Some(vec![Signature { domain: self.0.into(), valid: self.1, key_bits: 2048, testing: false }])
+        }
+
+        fn adsp(&self, _: &str) -> Option<Adsp> {
+            Some(Adsp::Discardable)
+        }
+
+        fn arc(&self) -> Option<Arc> {
+            Some(Arc { valid: false })
+        }
+
+        fn dmarc(&self) -> Option<Dmarc> {
+            Some(Dmarc::Quarantine)
+        }
+    }
+
+    const MESSAGE: &str = "Return-Path: <a@bounce.example.org>\nFrom: a@example.org\n\nx\n";
+
+    fn hit(answers: &Signed, name: &str, arguments: &[&str]) -> u32 {
+        with(MESSAGE, &[], answers, name, arguments)
+    }
+
+    #[test]
+    fn spf_and_dmarc() {
+        let own = Signed("example.org", true);
+        assert_eq!((hit(&own, "check_for_spf_pass", &[]), hit(&own, "check_for_spf_fail", &[])), (1, 0));
+        assert_eq!((hit(&own, "check_for_spf_helo_none", &[]), hit(&own, "check_for_spf_helo_pass", &[])), (1, 0));
+        assert_eq!((hit(&own, "check_dmarc_quarantine", &[]), hit(&own, "check_dmarc_pass", &[])), (1, 0));
+        assert_eq!((hit(&own, "check_arc_signed", &[]), hit(&own, "check_arc_valid", &[])), (1, 0));
+    }
+
+    #[test]
+    fn signatures() {
+        let (own, other, broken) =
+            (Signed("example.org", true), Signed("lists.example.net", true), Signed("example.org", false));
+        assert_eq!(
+            (hit(&own, "check_dkim_valid_author_sig", &[]), hit(&other, "check_dkim_valid_author_sig", &[])),
+            (1, 0)
+        );
+        assert_eq!((hit(&broken, "check_dkim_signed", &[]), hit(&broken, "check_dkim_valid", &[])), (1, 0));
+        assert_eq!(
+            (hit(&other, "check_dkim_valid", &["*.example.net"]), hit(&other, "check_dkim_valid", &["example.net"])),
+            (1, 0)
+        );
+        assert_eq!((hit(&own, "check_dkim_adsp", &["D"]), hit(&other, "check_dkim_adsp", &["D"])), (0, 1));
+        assert_eq!(
+            (hit(&other, "check_dkim_adsp", &["N"]), hit(&other, "check_dkim_adsp", &["*", "example.com"])),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn lists_that_want_a_proof() {
+        let other = Signed("lists.example.net", true);
+        let listed = |directive, name| with(MESSAGE, &[directive], &other, name, &[]);
+        assert_eq!(
+            listed(("welcomelist_from_dkim", "a@example.org lists.example.net"), "check_for_dkim_whitelist_from"),
+            1
+        );
+        assert_eq!(listed(("welcomelist_from_dkim", "a@example.org"), "check_for_dkim_welcomelist_from"), 0);
+        assert_eq!(listed(("def_whitelist_auth", "a@bounce.example.org"), "check_for_def_spf_welcomelist_from"), 1);
+        assert_eq!(listed(("def_whitelist_auth", "x@bounce.example.org"), "check_for_def_spf_welcomelist_from"), 0);
+    }
+}
