@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 25] = [
+pub const SECTIONS: [&str; 26] = [
     "store",
     "log",
     "dns",
@@ -38,6 +38,7 @@ pub const SECTIONS: [&str; 25] = [
     "unpack",
     "mime",
     "ambiguity",
+    "active",
     "quarantine",
     "ledger",
     "poison",

@@ -17,6 +17,7 @@ use common::units::{Period, Size};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::active::ActiveSettings;
 use crate::ambiguity::AmbiguitySettings;
 use crate::checks::CheckSettings;
 use crate::ledger::LedgerSettings;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub mime: MimeSettings,
     /// `[ambiguity]`
     pub ambiguity: AmbiguitySettings,
+    /// `[active]`
+    pub active: ActiveSettings,
     /// `[quarantine]`
     pub quarantine: QuarantineSettings,
     /// `[ledger]`
@@ -86,6 +89,7 @@ impl Settings {
             unpack: source.section("unpack", &mut mistakes),
             mime: source.section("mime", &mut mistakes),
             ambiguity: source.section("ambiguity", &mut mistakes),
+            active: source.section("active", &mut mistakes),
             quarantine: source.section("quarantine", &mut mistakes),
             ledger: source.section("ledger", &mut mistakes),
             poison: source.section("poison", &mut mistakes),
@@ -393,6 +397,7 @@ mod tests {
             ("[banned]\nnames = [\"(\"]", "octroi.toml:3: banned.names: "),
             ("[mime]\nmax_parts = 0", "octroi.toml:3: mime.max_parts: "),
             ("[ambiguity]\nnames_differ = \"maybe\"", "octroi.toml:3: ambiguity.names_differ: \"maybe\" is not"),
+            ("[active]\ndde = \"reject\"", "octroi.toml:3: active.dde: \"reject\" is not"),
             ("[quarantine]\ndirectory = \"x\"", "octroi.toml:3: quarantine.directory: "),
             ("[quarantine]\nkeep = \"0s\"", "octroi.toml:3: quarantine.keep: "),
             ("[ledger]\nkeep = \"0s\"", "octroi.toml:3: ledger.keep: "),

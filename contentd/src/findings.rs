@@ -195,6 +195,16 @@ impl FindingKind {
                 | FindingKind::HeaderMissing
                 | FindingKind::HeaderDuplicate
                 | FindingKind::OldSignatures
+                | FindingKind::Macros
+                | FindingKind::MacroAutorun
+                | FindingKind::MacroCalls
+                | FindingKind::Excel4Macros
+                | FindingKind::Dde
+                | FindingKind::RemoteTemplate
+                | FindingKind::PdfJavascript
+                | FindingKind::PdfOpenAction
+                | FindingKind::PdfLaunch
+                | FindingKind::PdfLinks
         )
     }
 }
@@ -312,6 +322,26 @@ kinds! {
     DuplicateNames = "duplicate-names" => None;
     /// An archive within a file of another kind, a program that unpacks itself for one.
     Polyglot = "archive-inside" => None;
+    /// A document has macros.
+    Macros = "macros" => None;
+    /// One of them runs by itself; its name.
+    MacroAutorun = "macro-autorun" => None;
+    /// They reach out of the document; by which words.
+    MacroCalls = "macro-calls" => None;
+    /// A workbook has a sheet of Excel 4 macros.
+    Excel4Macros = "excel4-macros" => None;
+    /// A document starts or asks another program by DDE.
+    Dde = "dde" => None;
+    /// A template or an object that a document fetches from elsewhere.
+    RemoteTemplate = "remote-template" => None;
+    /// A PDF has scripts.
+    PdfJavascript = "pdf-javascript" => None;
+    /// A PDF does something when it is opened, other than to show a page.
+    PdfOpenAction = "pdf-open-action" => None;
+    /// A PDF starts a program.
+    PdfLaunch = "pdf-launch" => None;
+    /// A PDF has links; how many.
+    PdfLinks = "pdf-links" => None;
     /// The signatures of a scanner are older than configured.
     OldSignatures = "old-signatures" => None;
 }

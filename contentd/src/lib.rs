@@ -5,6 +5,7 @@
 //! `message::edit` > `reinject` (port 10025) > the next hop's reply back. `transaction` is that path; `daemon`
 //! holds what sessions share; `run` starts it all.
 
+pub mod active;
 mod admission;
 pub mod ambiguity;
 pub mod budget;

@@ -4,6 +4,7 @@
 //! Work that burns the processor runs beside the event loop, as many at once as there are processors; messages
 //! wait for a share of memory first, so that many large ones at once do not fill it.
 
+use crate::active::ActiveSettings;
 use crate::budget::{self, Budget};
 use crate::checks::Checks;
 use crate::config::Settings;
@@ -40,6 +41,7 @@ pub struct Pipeline {
     budget: budget::Limits,
     banned: Arc<BannedFiles>,
     checks: Arc<Checks>,
+    active: ActiveSettings,
     /// Who takes apart what is risky; none: all is done in this process.
     helpers: Option<Arc<Helpers>>,
     engines: Engines,
@@ -70,6 +72,7 @@ impl Pipeline {
             budget: settings.unpack.limits(),
             banned,
             checks,
+            active: settings.active.clone(),
             helpers: None,
             engines,
             max_age: settings.antivirus.max_signature_age.0,
@@ -207,6 +210,9 @@ impl Pipeline {
         match walked {
             Ok((View { parts, findings: found, .. }, checked, banned)) => {
                 (findings.parts, findings.checked, findings.banned) = (parts, checked, banned);
+                let (symbols, active) = self.active.judge(&found);
+                findings.symbols.extend(symbols);
+                findings.banned.extend(active);
                 found.into_iter().for_each(|finding| findings.add(finding));
             }
             Err(error) => {

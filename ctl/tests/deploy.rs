@@ -121,6 +121,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("checks", &contentd.checks, &["mime_header_checks", "nested_header_checks"]);
     same_options("mime", &contentd.mime, &[]);
     same_options("ambiguity", &contentd.ambiguity, &[]);
+    same_options("active", &contentd.active, &[]);
     same_options("quarantine", &contentd.quarantine, &[]);
     same_options("ledger", &contentd.ledger, &[]);
     same_options("poison", &contentd.poison, &[]);

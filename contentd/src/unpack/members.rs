@@ -382,6 +382,11 @@ impl List<'_, '_> {
         let part = self.part(&path, member, detected_type, data.len() as u64, digest);
         let order = self.order(member.count);
         self.work.parts.push((order.clone(), part));
+        if self.container == super::format::Format::Zip.media_type() {
+            let found = member.names.iter().flat_map(|name| super::office::look(name, &data));
+            let found: Vec<Finding> = found.map(|(kind, detail)| Finding::new(kind, path.clone(), detail)).collect();
+            found.into_iter().for_each(|finding| self.work.find(finding));
+        }
         if !data.is_empty() {
             let candidates = format::candidates(&data);
             if !candidates.is_empty() {

@@ -24,6 +24,7 @@ mod lz4;
 mod lzx;
 mod members;
 mod nsis;
+mod office;
 mod ole;
 mod pdf;
 mod rar;
@@ -35,6 +36,7 @@ mod szdd;
 mod tar;
 mod tnef;
 mod uuencode;
+mod vba;
 mod volumes;
 mod xar;
 mod xz;
@@ -137,7 +139,7 @@ pub fn unpack_with(
     work.list.reverse();
     work.run();
     let Work { parts: members, findings: found, give, alike, .. } = work;
-    let clear = found.is_empty() && !findings.iter().any(|finding| finding.kind.is_ambiguity());
+    let clear = !found.iter().chain(&findings).any(|finding| finding.kind.is_ambiguity());
     alike.release(clear).for_each(give);
     View { parts: merge(parts, members), findings: [findings, found].concat(), heads, ..View::default() }
 }

@@ -4,6 +4,8 @@
 
 use super::field::{index, le16, le32, le64, slice, text, utf16};
 use super::members::{Flaw, Members};
+use super::vba::{self, Facts, Module};
+use crate::findings::FindingKind;
 
 const END: u32 = 0xffff_fffe;
 /// Sectors in all; a compound file of a mail has less.
@@ -42,15 +44,75 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
     if encrypted {
         out.flaw(&Flaw::Encrypted);
     }
+    let mut active = Active::new(&compound, &entries, &paths, out);
     for (entry, path) in entries.iter().zip(&paths).filter(|(entry, _)| entry.kind == 2) {
         out.clock()?;
         let bytes = compound.stream(entry, index(out.largest()));
         stream(path, &bytes, &entries, &compound, out)?;
+        active.look(&entry.name, &bytes, out)?;
         if (bytes.len() as u64) < entry.size && entry.size <= out.largest() && entry.size < data.len() as u64 {
             out.flaw(&Flaw::Truncated);
         }
     }
+    active.tell(out);
     Ok(())
+}
+
+/// What the document does by itself.
+struct Active {
+    /// The modules that its projects list.
+    modules: Vec<Module>,
+    /// There is a project.
+    project: bool,
+    sources: usize,
+    facts: Facts,
+}
+
+impl Active {
+    fn new(compound: &Compound<'_>, entries: &[Entry], paths: &[String], out: &Members<'_, '_>) -> Active {
+        let is_list = |path: &str| {
+            let mut steps = path.rsplit('/');
+            let (name, storage) = (steps.next().unwrap_or_default(), steps.next().unwrap_or_default());
+            name.eq_ignore_ascii_case("dir") && storage.eq_ignore_ascii_case("VBA")
+        };
+        let lists = entries.iter().zip(paths).filter(|(entry, path)| entry.kind == 2 && is_list(path));
+        let lists: Vec<&Entry> = lists.map(|(entry, _)| entry).take(8).collect();
+        let most = index(out.largest()).min(1 << 20);
+        let modules = lists.iter().flat_map(|list| vba::modules(&compound.stream(list, most))).collect();
+        Active { modules, project: !lists.is_empty(), sources: 0, facts: Facts::default() }
+    }
+
+    /// Looks at one stream; source text goes to the scanners.
+    fn look(&mut self, name: &str, bytes: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
+        for source in vba::sources(name, bytes, &self.modules) {
+            self.sources += 1;
+            self.facts.learn(&source);
+            out.aside(&format!("{name}.vba"), &mut &*source)?;
+        }
+        match name {
+            "Workbook" | "Book" if vba::has_excel4(bytes) => out.note(FindingKind::Excel4Macros, "sheet"),
+            "WordDocument" if super::office::has_old_dde(bytes) => out.note(FindingKind::Dde, "field"),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Projects in which nothing is written are no macros; every second workbook has one.
+    fn tell(&self, out: &mut Members<'_, '_>) {
+        match self.facts.modules {
+            0 if self.project && self.sources == 0 => out.note(FindingKind::Macros, "no source"),
+            0 => {}
+            1 => out.note(FindingKind::Macros, "1 module"),
+            modules => out.note(FindingKind::Macros, &format!("{modules} modules")),
+        }
+        for (kind, words) in
+            [(FindingKind::MacroAutorun, self.facts.autorun()), (FindingKind::MacroCalls, self.facts.calls())]
+        {
+            if let Some(words) = words {
+                out.note(kind, &words);
+            }
+        }
+    }
 }
 
 fn read(data: &[u8]) -> Option<(Compound<'_>, Vec<Entry>)> {

@@ -5,6 +5,7 @@
 use super::field::{index, text, utf16_be};
 use super::format;
 use super::members::{Flaw, Members};
+use crate::findings::FindingKind;
 use crate::message::codec;
 use memchr::memmem;
 use std::io::Read;
@@ -18,11 +19,13 @@ const MOST: usize = 20_000;
 pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
     let encrypted = memmem::find(data, b"/Encrypt").is_some();
     let names = names(data);
+    let mut actions = Actions::default();
     let mut at = 0;
     for number in 0..MOST {
         out.clock()?;
         let Some(found) = memmem::find(&data[at..], b"stream") else { break };
         let word = at + found;
+        actions.look(&data[at..word]);
         at = word + 6;
         if data[..word].ends_with(b"end") {
             continue;
@@ -45,11 +48,81 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
             continue;
         }
         let decoded = decode(&rest[..end], dictionary, index(out.largest()));
+        // Objects may lie in a stream, too.
+        if has(dictionary, b"/ObjStm") {
+            actions.look(&decoded);
+        }
         if file || script || !format::candidates(&decoded).is_empty() || decoded.starts_with(b"MZ") {
             out.stored(&[name.unwrap_or_else(|| format!("stream{number}"))], &decoded)?;
         }
     }
+    actions.look(&data[at.min(data.len())..]);
+    actions.tell(out);
     Ok(())
+}
+
+/// What the document does besides showing pages.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Actions {
+    scripts: bool,
+    at_opening: bool,
+    launches: bool,
+    links: usize,
+}
+
+impl Actions {
+    /// Looks at objects that are not packed.
+    fn look(&mut self, objects: &[u8]) {
+        // A name may be written with the numbers of its characters: `/J#61vaScript`.
+        let plain = memchr::memchr(b'#', objects).map(|_| unescaped(objects));
+        let objects = plain.as_deref().unwrap_or(objects);
+        self.scripts |= keys(objects, b"/JavaScript").chain(keys(objects, b"/JS")).next().is_some();
+        self.launches |= keys(objects, b"/Launch").next().is_some();
+        // An array is a place on a page.
+        let acts = |rest: &[u8]| rest.trim_ascii_start().first() != Some(&b'[');
+        self.at_opening |= keys(objects, b"/OpenAction").any(acts) || keys(objects, b"/AA").next().is_some();
+        let is_text = |rest: &&[u8]| matches!(rest.trim_ascii_start().first(), Some(b'(' | b'<'));
+        self.links += keys(objects, b"/URI").filter(is_text).take(MOST).count();
+    }
+
+    fn tell(&self, out: &mut Members<'_, '_>) {
+        for (found, kind) in [
+            (self.scripts, FindingKind::PdfJavascript),
+            (self.at_opening, FindingKind::PdfOpenAction),
+            (self.launches, FindingKind::PdfLaunch),
+        ] {
+            if found {
+                out.note(kind, "");
+            }
+        }
+        if self.links > 0 {
+            out.note(FindingKind::PdfLinks, &self.links.to_string());
+        }
+    }
+}
+
+/// What follows each name that is exactly this one.
+fn keys<'d>(objects: &'d [u8], name: &'d [u8]) -> impl Iterator<Item = &'d [u8]> {
+    let places = memmem::find_iter(objects, name).map(move |at| &objects[at + name.len()..]);
+    places.filter(|rest| rest.first().is_none_or(|byte| !byte.is_ascii_alphanumeric()))
+}
+
+/// With `#61` as `a`.
+fn unescaped(objects: &[u8]) -> Vec<u8> {
+    let (mut plain, mut rest) = (Vec::with_capacity(objects.len()), objects);
+    while let Some((&byte, next)) = rest.split_first() {
+        match next.get(..2).and_then(codec::hex_pair) {
+            Some(value) if byte == b'#' => {
+                plain.push(value);
+                rest = &next[2..];
+            }
+            _ => {
+                plain.push(byte);
+                rest = next;
+            }
+        }
+    }
+    plain
 }
 
 fn has(dictionary: &[u8], name: &[u8]) -> bool {
@@ -259,6 +332,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_document_does() {
+        let actions = |objects: &[u8]| {
+            let mut actions = Actions::default();
+            actions.look(objects);
+            (actions.scripts, actions.at_opening, actions.launches, actions.links)
+        };
+        assert_eq!(actions(b"<< /OpenAction [3 0 R /Fit] /JSX 1 /URI 5 0 R >>"), (false, false, false, 0));
+        assert_eq!(actions(b"<</OpenAction 5 0 R>> <</S/J#61vaScript/J#53(app.alert(1))>>"), (true, true, false, 0));
+        assert_eq!(actions(b"<</S /URI /URI (http://a)>> <</URI <6869>>> <</S/Launch/F(a)>>"), (false, false, true, 2));
+    }
+
+    #[test]
     fn filters() {
         assert_eq!(ascii85(b"87cURD]i,\"Ebo80~>"), b"Hello World!");
         assert_eq!(hex(b"4 8 69>"), b"Hi");
@@ -273,6 +358,7 @@ mod tests {
             run_length(&data, 1000);
             ascii85(&data);
             decode(&data, b"/A85 /AHx /Fl", 1000);
+            Actions::default().look(&data);
         }
     }
 }

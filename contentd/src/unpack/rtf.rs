@@ -8,6 +8,9 @@ use memchr::memmem;
 
 /// Opens every object.
 pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
+    for (kind, detail) in super::office::look_at_rtf(data) {
+        out.note(kind, detail);
+    }
     let mut done = 0;
     for (word, _) in [(&b"\\objdata"[..], 0), (b"\\datastore", 0)] {
         for at in memmem::find_iter(data, word) {

@@ -197,6 +197,74 @@ fn duplicate_names_are_all_there() {
     assert_eq!(words(&view), ["duplicate-names tar"]);
 }
 
+/// A compound file with one storage of streams, each padded to 4096 bytes and more, so that there are no small ones.
+fn compound(storage: &str, streams: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let entry = |name: &str, kind: u8, right: u32, child: u32, start: u32, size: u32| {
+        let mut entry = vec![0u8; 128];
+        let wide: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        entry[..wide.len()].copy_from_slice(&wide);
+        entry[64] = wide.len() as u8 + 2;
+        entry[66] = kind;
+        for (at, number) in [(68, u32::MAX), (72, right), (76, child), (116, start), (120, size)] {
+            entry[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        }
+        entry
+    };
+    let end = 0xffff_fffe_u32;
+    let mut directory = [entry("Root Entry", 5, u32::MAX, 1, end, 0), entry(storage, 1, u32::MAX, 2, end, 0)].concat();
+    // The first sector is the table, two are the directory.
+    let (mut table, mut content) = (vec![0xffff_fffd, 2, end], Vec::new());
+    for (number, (name, bytes)) in streams.iter().enumerate() {
+        let right = if number + 1 < streams.len() { number as u32 + 3 } else { u32::MAX };
+        let sectors = bytes.len().max(4096).div_ceil(512);
+        let start = table.len() as u32;
+        directory.extend(entry(name, 2, right, u32::MAX, start, sectors as u32 * 512));
+        content.extend_from_slice(bytes);
+        content.resize((start as usize - 3 + sectors) * 512, 0);
+        table.extend((1..sectors as u32).map(|next| start + next));
+        table.push(end);
+    }
+    directory.resize(1024, 0);
+    table.resize(128, u32::MAX);
+    let mut header = vec![0u8; 512];
+    header[..8].copy_from_slice(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1");
+    (header[30], header[32]) = (9, 6);
+    for (at, number) in [(48, 1), (56, 4096), (60, end), (68, end), (76, 0)] {
+        header[at..at + 4].copy_from_slice(&u32::to_le_bytes(number));
+    }
+    header[80..].fill(0xff);
+    [header, table.iter().flat_map(|number| number.to_le_bytes()).collect(), directory, content].concat()
+}
+
+#[test]
+fn macros_of_old_and_new_documents() {
+    // Eight plain characters behind each byte of flags (MS-OVBA 2.4.1).
+    let source = b"Attribute VB_Name = \"Module1\"\r\nSub Document_Open()\r\nShell \"x\"\r\nEnd Sub\r\n";
+    let tokens: Vec<u8> = source.chunks(8).flat_map(|eight| [&[0], eight].concat()).collect();
+    let packed = [&[1][..], &(0xb000 | (tokens.len() as u16 - 1)).to_le_bytes(), &tokens].concat();
+    let project = compound("VBA", &[("dir", vec![1]), ("Module1", packed)]);
+    let told = ["macros 1 module", "macro-autorun Document_Open", "macro-calls Shell"];
+    let mut given = Vec::new();
+    let view = opened_for("a.doc", project.clone(), budget::Limits::default(), &mut |kept| given.push(kept.bytes));
+    assert_eq!(words(&view), told);
+    assert!(given.iter().any(|bytes| bytes[..] == source[..]), "the source is scanned");
+    assert_eq!(paths(&view), ["1", "1/a.doc/VBA/dir", "1/a.doc/VBA/Module1"]);
+    let relation =
+        b"<Relationship Type=\"x/attachedTemplate\" Target=\"https://a.test/t.dotm\" TargetMode=\"External\"/>";
+    let files = [("word/vbaProject.bin", &project[..]), ("word/_rels/settings.xml.rels", relation)];
+    let view = opened("a.docm", zipped(&files), budget::Limits::default());
+    assert_eq!(words(&view), [&["remote-template template"], &told[..]].concat());
+    let empty = compound("VBA", &[("dir", vec![1]), ("Module1", vec![0])]);
+    assert_eq!(words(&opened("a.doc", empty, budget::Limits::default())), ["macros no source"]);
+}
+
+#[test]
+fn what_a_pdf_does() {
+    let pdf = b"%PDF-1.4\n1 0 obj << /OpenAction << /S /JavaScript /JS (x) >> /URI (http://a.test) >> endobj\n";
+    let view = opened("a.pdf", pdf.to_vec(), budget::Limits::default());
+    assert_eq!(words(&view), ["pdf-javascript ", "pdf-open-action ", "pdf-links 1"]);
+}
+
 #[test]
 fn every_limit_is_a_finding() {
     let small = |change: &dyn Fn(&mut budget::Limits)| {
