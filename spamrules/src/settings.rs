@@ -32,4 +32,5 @@ areas! {
     freemail: crate::eval::freemail::Settings,
     from_name: crate::eval::from_name::Settings,
     zones: crate::eval::zones::Settings,
+    auth: crate::eval::auth::Settings,
 }

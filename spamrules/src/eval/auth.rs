@@ -1,13 +1,67 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Tests of SPF, DKIM, ARC, ADSP and DMARC, and of lists whose senders must show one of them. The caller verifies; these compare.
 
+use std::collections::HashMap;
+
 use super::{Argument, Eval};
 use crate::answers::{Adsp, Dmarc, Signature, SpfIdentity, SpfResult};
 use crate::context::Context;
 use crate::headers::{list, text};
 
-/// Smallest key that lists and dependable signatures ask for, in bits (`dkim_minimum_key_bits`).
-const LEAST_BITS: u32 = 1024;
+/// Directives about signatures.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Policies for unsigned mail that the administrator knows better: by domain, or `*.domain` for those below it.
+    policies: HashMap<Box<str>, char>,
+    /// Smallest key that lists and dependable signatures ask for, in bits.
+    least_bits: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { policies: HashMap::new(), least_bits: 1024 }
+    }
+}
+
+impl Settings {
+    /// Takes a directive; `None` when it is none of these.
+    pub(crate) fn set(&mut self, key: &str, value: &str) -> Option<Result<(), String>> {
+        Some(match key {
+            "adsp_override" => self.add_policy(value),
+            "dkim_minimum_key_bits" => {
+                value.trim().parse().map(|bits| self.least_bits = bits).map_err(|_| "not a number".to_string())
+            }
+            _ => return None,
+        })
+    }
+
+    fn add_policy(&mut self, value: &str) -> Result<(), String> {
+        let mut words = value.split_whitespace();
+        let domain = words.next().ok_or("no domain given")?.trim_start_matches('@').to_ascii_lowercase();
+        let policy = match words.next().unwrap_or("discardable").to_ascii_lowercase().as_str() {
+            "nxdomain" => 'N',
+            "unknown" => 'U',
+            "all" => 'A',
+            "discardable" => 'D',
+            "custom_low" => '1',
+            "custom_med" => '2',
+            "custom_high" => '3',
+            other => return Err(format!("{other} is no signing practice")),
+        };
+        self.policies.insert(domain.into_boxed_str(), policy);
+        Ok(())
+    }
+
+    /// The policy given for a domain or the nearest domain above it.
+    fn policy(&self, domain: &str) -> Option<char> {
+        let above = std::iter::successors(domain.split_once('.'), |(_, rest)| rest.split_once('.'));
+        let wild = above.map(|(_, rest)| format!("*.{rest}")).chain(std::iter::once("*".to_string()));
+        self.policies
+            .get(domain)
+            .copied()
+            .or_else(|| wild.take(20).find_map(|key| self.policies.get(key.as_str()).copied()))
+    }
+}
 
 pub(crate) fn find(name: &str) -> Option<Eval> {
     let name = name.replace("whitelist", "welcomelist");
@@ -60,7 +114,9 @@ fn dkim_function(name: &str) -> Option<Eval> {
         }
         "check_dkim_valid_author_sig" => check_dkim_valid_author_sig,
         "check_dkim_valid_envelopefrom" => check_dkim_valid_envelopefrom,
-        "check_dkim_dependable" => |context, _| u32::from(signatures(context).iter().any(is_dependable)),
+        "check_dkim_dependable" => {
+            |context, _| u32::from(signatures(context).iter().any(|s| is_dependable(context, s)))
+        }
         "check_dkim_testing" => |context, _| u32::from(signatures(context).iter().any(|s| s.testing)),
         "check_dkim_signsome" => |_, _| 0,
         "check_dkim_signall" => |context, _| adsp(context, "A", &[]),
@@ -83,8 +139,8 @@ fn signatures(context: &Context<'_>) -> Vec<Signature> {
     context.answers.dkim().unwrap_or_default()
 }
 
-fn is_dependable(signature: &Signature) -> bool {
-    signature.valid && (signature.key_bits == 0 || signature.key_bits >= LEAST_BITS)
+fn is_dependable(context: &Context<'_>, signature: &Signature) -> bool {
+    signature.valid && (signature.key_bits == 0 || signature.key_bits >= context.settings.auth.least_bits)
 }
 
 /// Whether a domain is the one named, or below it where it is named as `*.example.org` or `.example.org`.
@@ -127,7 +183,7 @@ fn check_dkim_valid_envelopefrom(context: &Context<'_>, _: &[Argument]) -> u32 {
 /// A listed author whose mail is signed by his own domain, or by the one that the list names.
 fn dkim_listed(context: &Context<'_>, with_signer: &str, plain: &str) -> u32 {
     let lists = &context.settings.lists;
-    let signatures: Vec<Signature> = signatures(context).into_iter().filter(is_dependable).collect();
+    let signatures: Vec<Signature> = signatures(context).into_iter().filter(|s| is_dependable(context, s)).collect();
     let fits = |signer: &str, domain: &str| {
         let wanted = if signer.is_empty() { domain } else { signer };
         signatures.iter().any(|s| is_domain(&s.domain, wanted))
@@ -139,23 +195,23 @@ fn dkim_listed(context: &Context<'_>, with_signer: &str, plain: &str) -> u32 {
     u32::from(!signatures.is_empty() && authors(context).iter().any(listed))
 }
 
-/// No signature of the author's domain, and the domain's policy is one of the kinds: N no such domain, A all is signed, D discard.
+/// No signature of the author's domain, and the domain's policy is one of the kinds: N no such domain, A all is signed, D discard;
+/// 1, 2 and 3 are given by `adsp_override` only.
 fn adsp(context: &Context<'_>, kinds: &str, domains: &[Argument]) -> u32 {
-    let kinds = if kinds == "*" { "NAD" } else { kinds };
-    let signatures = signatures(context);
-    let policy = |domain: &str| {
-        let letter = match context.answers.adsp(domain) {
-            Some(Adsp::NoDomain) => 'N',
-            Some(Adsp::All) => 'A',
-            Some(Adsp::Discardable) => 'D',
-            Some(Adsp::Unknown) | None => return false,
-        };
-        kinds.contains(letter)
+    let kinds = if kinds == "*" { "NAD123" } else { kinds };
+    // Without a verifier nobody can say that a signature is missing.
+    let Some(signatures) = context.answers.dkim() else { return 0 };
+    let asked = |domain: &str| match context.answers.adsp(domain) {
+        Some(Adsp::NoDomain) => 'N',
+        Some(Adsp::All) => 'A',
+        Some(Adsp::Discardable) => 'D',
+        Some(Adsp::Unknown) | None => 'U',
     };
+    let policy = |domain: &str| context.settings.auth.policy(domain).unwrap_or_else(|| asked(domain));
     let named = |domain: &str| domains.is_empty() || domains.iter().any(|d| is_domain(domain, d.as_str()));
-    let hit = authors(context).iter().any(|(_, domain)| {
-        !signatures.iter().any(|s| s.valid && s.domain == *domain) && named(domain) && policy(domain)
-    });
+    let signed = |domain: &str| signatures.iter().any(|s| s.valid && s.domain == domain);
+    let hit =
+        authors(context).iter().any(|(_, domain)| !signed(domain) && named(domain) && kinds.contains(policy(domain)));
     u32::from(hit)
 }
 
@@ -233,6 +289,16 @@ mod tests {
             (hit(&other, "check_dkim_adsp", &["N"]), hit(&other, "check_dkim_adsp", &["*", "example.com"])),
             (0, 0)
         );
+    }
+
+    #[test]
+    fn known_policies() {
+        let other = Signed("lists.example.net", true);
+        let known =
+            |directive, kind| with(MESSAGE, &[("adsp_override", directive)], &other, "check_dkim_adsp", &[kind]);
+        assert_eq!((known("example.org custom_low", "1"), known("*.org all", "A"), known("* unknown", "D")), (1, 1, 0));
+        assert_eq!((known("*.example.org all", "A"), known("*.example.org all", "D")), (0, 1));
+        assert!(Settings::default().set("adsp_override", "example.org sometimes").unwrap().is_err());
     }
 
     #[test]

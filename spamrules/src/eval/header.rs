@@ -3,6 +3,7 @@
 //! [`super::forged`], dates in [`super::dates`].
 
 use super::forged::gated;
+use super::locales::is_faraway;
 use super::matching::has;
 use super::{Argument, Eval, dates, forged};
 use crate::context::Context;
@@ -11,6 +12,7 @@ use crate::headers::{Selector, list, text, values};
 pub(crate) fn find(name: &str) -> Option<Eval> {
     Some(match name {
         "check_for_unique_subject_id" => |_, _| 0,
+        "check_for_faraway_charset_in_headers" => check_for_faraway_charset_in_headers,
         "check_illegal_chars" => check_illegal_chars,
         "gated_through_received_hdr_remover" => |context, _| u32::from(gated(context)),
         "check_for_matching_env_and_hdr_from" => check_for_matching_env_and_hdr_from,
@@ -27,6 +29,16 @@ pub(crate) fn find(name: &str) -> Option<Eval> {
         "similar_recipients" => similar_recipients,
         _ => return forged::find(name).or_else(|| dates::find(name)),
     })
+}
+
+/// An encoded word of `From` or `Subject` is in a charset of a language that is not expected (`ok_locales`).
+fn check_for_faraway_charset_in_headers(context: &Context<'_>, _: &[Argument]) -> u32 {
+    let expected = &context.settings.text.ok_locales;
+    let faraway = |value: &Vec<u8>| {
+        let words = super::matching::pattern!(r"=\?(.+?)\?.\?.*?\?=").captures_iter(value);
+        words.filter_map(|c| c.get(1)).any(|charset| is_faraway(&String::from_utf8_lossy(charset.as_bytes()), expected))
+    };
+    u32::from(["From:raw", "Subject:raw"].iter().any(|field| values(context, &Selector::of(field)).iter().any(faraway)))
 }
 
 /// `(field, ratio, count)`: at least so many bytes of a raw field are neither ASCII text nor part of valid UTF-8.
@@ -268,6 +280,22 @@ mod tests {
         };
         assert_eq!((to("joe, hello", "user"), to("re: hi joe", "user"), to("hello joe here", "user")), (1, 1, 0));
         assert_eq!((to("is joe@example.org yours", "address"), to("none", "address")), (1, 0));
+    }
+
+    #[test]
+    fn languages() {
+        let message = "Subject: =?koi8-r?Q?=C1?=\n\nx\n";
+        let hit = |locales| {
+            let directives = [("ok_locales", locales)];
+            super::super::tests::with(
+                message,
+                &directives,
+                &crate::answers::NoAnswers,
+                "check_for_faraway_charset_in_headers",
+                &[],
+            )
+        };
+        assert_eq!((hit("en"), hit("ru"), hit("all")), (1, 0, 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Eval functions: tests written in code, which rules call by name. One file per plugin of SpamAssassin that brings them.
 
-mod auth;
+pub(crate) mod auth;
 mod body;
 mod dates;
 mod dns;
