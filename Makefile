@@ -3,7 +3,7 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help build run test test-corpus bench fuzz check install
+.PHONY: help build run test test-corpus bench bench-bombs fuzz check install
 
 PREFIX ?= /usr
 SYSCONFDIR ?= /etc
@@ -22,7 +22,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 BUILD_PACKAGES = gcc libc6-dev
 RUN_PACKAGES = $(BUILD_PACKAGES) postfix clamav-daemon
 BENCH_PACKAGES = $(BUILD_PACKAGES) postgresql clamav-daemon $(if $(PEERS),$(PEER_PACKAGES))
-TEST_PACKAGES = $(RUN_PACKAGES) postgresql swaks postgrey sqlgrey db-util libdbd-sqlite3-perl slapd ldap-utils openssl
+TEST_PACKAGES = $(RUN_PACKAGES) postfix-pcre postgresql swaks postgrey sqlgrey db-util libdbd-sqlite3-perl slapd ldap-utils openssl
 PEER_PACKAGES = postgrey sqlgrey libdbd-pg-perl libdbd-sqlite3-perl postfwd policyd-rate-limit
 CORPUS_PACKAGES = $(BUILD_PACKAGES) clamav-daemon zstd
 
@@ -59,6 +59,12 @@ bench:                  ## requests and messages a second, beside do-nothing dae
 	@tests/packages.sh $(BENCH_PACKAGES)
 	$(CARGO) build --locked --release -p policyd -p contentd -p tests --bins
 	@exec $(TARGET)/release/bench $(if $(PEERS),--peers) $(ARGS)
+
+bench-bombs:            ## what bombs cost contentd: zip and other archives, documents, messages (ARGS="--only pdf")
+	$(NEED_CARGO)
+	@tests/packages.sh $(BUILD_PACKAGES)
+	$(CARGO) build --locked --release -p contentd -p tests --bins
+	@exec $(TARGET)/release/bench-bombs $(ARGS)
 
 fuzz:                   ## parsers with random input, each for FUZZ_SECONDS=600 (FUZZ="mime unpack:zip": only these)
 	$(NEED_CARGO)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{Connection as _, PgPool, SqlitePool};
 
 use crate::config::{Mistakes, Source};
 use crate::units::Period;
@@ -204,7 +204,10 @@ impl Store {
                 let pool = SqlitePoolOptions::new()
                     // Each is a thread with memory of its own, and only one can write.
                     .max_connections(settings.max_connections.min(SQLITE_CONNECTIONS))
-                    .acquire_timeout(settings.connect_timeout.0);
+                    .acquire_timeout(settings.connect_timeout.0)
+                    // SQLite itself takes a transaction back when the disk is full; sqlx then counts it as open for ever, and all that is
+                    // done on this connection would end up in a transaction that nobody commits.
+                    .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }));
                 let pool = pool
                     .connect_with(options)
                     .await

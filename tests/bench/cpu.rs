@@ -76,7 +76,7 @@ pub(crate) fn our_child(name: &str) -> Result<u32, Trouble> {
 
 /// One line of `/proc/ID/stat`: what is needed of it.
 #[derive(Debug, PartialEq, Eq)]
-struct Stat {
+pub(crate) struct Stat {
     parent: u32,
     /// Ticks of the process, its ended threads included.
     own: u32,
@@ -92,7 +92,8 @@ fn parse(stat: &str) -> Option<Stat> {
     Some(Stat { parent: number(1)?, own: number(11)? + number(12)?, ended_children: number(13)? + number(14)? })
 }
 
-fn processes() -> BTreeMap<u32, Stat> {
+/// All there are.
+pub(crate) fn processes() -> BTreeMap<u32, Stat> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| {
@@ -102,7 +103,8 @@ fn processes() -> BTreeMap<u32, Stat> {
         .collect()
 }
 
-fn descendants(all: &BTreeMap<u32, Stat>, root: u32) -> Vec<u32> {
+/// The process and all that come from it.
+pub(crate) fn descendants(all: &BTreeMap<u32, Stat>, root: u32) -> Vec<u32> {
     let mut found = vec![root];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {

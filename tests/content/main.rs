@@ -9,6 +9,7 @@ mod checks;
 mod dialogue;
 mod end_of_data;
 mod faults;
+mod full;
 mod helper;
 mod load;
 mod once;

@@ -14,6 +14,7 @@ mod recipients;
 mod refusal;
 mod show;
 mod storm;
+mod tables;
 mod wiring;
 
 use std::path::Path;

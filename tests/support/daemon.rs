@@ -24,6 +24,7 @@ pub struct Daemon {
     directory: PathBuf,
     notices: UnixDatagram,
     ready_page: Option<(u16, &'static str)>,
+    within: Vec<String>,
     process: Option<Process>,
 }
 
@@ -41,6 +42,7 @@ impl Daemon {
             directory: directory.to_owned(),
             notices,
             ready_page: None,
+            within: Vec::new(),
             process: None,
         })
     }
@@ -52,11 +54,18 @@ impl Daemon {
         self
     }
 
+    /// Start it by way of this command, which ends in becoming the program behind its arguments.
+    pub fn within(mut self, command: Vec<String>) -> Daemon {
+        self.within = command;
+        self
+    }
+
     /// Starts it; at return it has said that it is ready.
     pub fn start(&mut self) -> Result<(), Trouble> {
         self.forget_notices();
-        let command =
+        let program =
             [&self.program, Path::new("--config"), &self.configuration].map(|word| word.display().to_string());
+        let command: Vec<String> = self.within.iter().cloned().chain(program).collect();
         let socket = self.directory.join(format!("{}.notify", self.name));
         self.process = Some(Process::start(&Start {
             name: self.name,

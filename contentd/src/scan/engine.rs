@@ -218,6 +218,8 @@ pub struct Engine {
     /// One permit per message that may be there at once.
     permits: Arc<Semaphore>,
     breaker: Mutex<Breaker>,
+    /// The version that the log has.
+    told: Mutex<String>,
 }
 
 impl Engine {
@@ -242,6 +244,7 @@ impl Engine {
             scores: antivirus.virus_scores.clone().into(),
             permits: Arc::new(Semaphore::new(settings.max_connections)),
             breaker: Mutex::new(Breaker::new(settings.failures, settings.pause.0)),
+            told: Mutex::default(),
         };
         engine.show_state();
         Some(engine)
@@ -371,6 +374,19 @@ impl Engine {
         if let Some(age) = status.and_then(Status::age) {
             let gauge = gauge!("octroi_contentd_engine_signatures_age_seconds", "engine" => self.name.clone());
             gauge.set(age.as_secs_f64());
+        }
+        if let Some(status) = status {
+            self.tell_version(status);
+        }
+    }
+
+    /// A line in the log whenever the engine has other signatures than before.
+    fn tell_version(&self, status: &Status) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != status.version {
+            told.clone_from(&status.version);
+            let signatures_age_s = status.age().map(|age| age.as_secs());
+            tracing::info!(engine = self.name, version = status.version, signatures_age_s, "signatures");
         }
     }
 

@@ -89,8 +89,9 @@ impl Patterns {
 /// Reads an answer of each kind, for the fuzz targets.
 #[cfg(fuzzing)]
 pub(super) fn read(answer: &[u8]) {
-    for words in [&SOPHIE, &FPROT] {
-        let patterns = Patterns::new(words).expect("our own patterns");
+    static PATTERNS: std::sync::LazyLock<[Patterns; 2]> =
+        std::sync::LazyLock::new(|| [&SOPHIE, &FPROT].map(|words| Patterns::new(words).expect("our own patterns")));
+    for patterns in PATTERNS.iter() {
         if let Ok(Outcome::Clean) = patterns.read(answer) {
             assert!(patterns.clean.is_match(answer) && !patterns.infected.is_match(answer), "{answer:?}");
         }

@@ -15,7 +15,7 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
     let line = memchr::memchr(b'\n', &data[start..]).or_else(|| memchr::memchr(b'\r', &data[start..]));
     let body = &data[start + line.ok_or(Flaw::Truncated)?..];
     let colon = memchr::memchr(b':', body).ok_or(Flaw::Truncated)?;
-    let bytes = expand(&decode(&body[colon + 1..]), index(out.largest()));
+    let bytes = expand(&decode(&body[colon + 1..]), out.one_too_many());
     let length = usize::from(*bytes.first().ok_or(Flaw::Truncated)?);
     let name = text(slice(&bytes, 1, length).ok_or(Flaw::Truncated)?);
     // NUL, type, creator, flags, the two lengths, a checksum.

@@ -189,6 +189,12 @@ impl<'w, 'b> Members<'w, 'b> {
         self.budget().limits().member_bytes.0.min(self.budget().left())
     }
 
+    /// Where to stop what comes out of a decoder that has no end of its own: one byte more than may be given away, so that giving it away is
+    /// over the limit, and no short piece passes for the whole.
+    pub(super) fn one_too_many(&self) -> usize {
+        usize::try_from(self.largest().saturating_add(1)).unwrap_or(usize::MAX)
+    }
+
     /// Bytes that may still come out of the archives of this message.
     pub(super) fn left(&self) -> u64 {
         self.budget().left()

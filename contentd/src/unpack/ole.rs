@@ -22,6 +22,8 @@ struct Compound<'d> {
     mini_table: Vec<u32>,
     /// The content that small streams lie in.
     mini: Vec<u8>,
+    /// The directory, or what small streams lie in, follows a chain in a circle, or has more entries than are looked at.
+    endless: bool,
 }
 
 /// One entry of the directory.
@@ -39,6 +41,9 @@ struct Entry {
 /// Opens all streams.
 pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
     let (compound, entries) = read(data).ok_or(Flaw::Damaged("header"))?;
+    if compound.endless {
+        out.flaw(&Flaw::Damaged("chain without end"));
+    }
     let paths = paths(&entries);
     let encrypted = entries.iter().any(|entry| matches!(entry.name.as_str(), "EncryptedPackage" | "EncryptionInfo"));
     if encrypted {
@@ -47,7 +52,7 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
     let mut active = Active::new(&compound, &entries, &paths, out);
     for (entry, path) in entries.iter().zip(&paths).filter(|(entry, _)| entry.kind == 2) {
         out.clock()?;
-        let bytes = compound.stream(entry, index(out.largest()));
+        let bytes = compound.stream(entry, out.one_too_many());
         stream(path, &bytes, &entries, &compound, out)?;
         active.look(&entry.name, &bytes, out)?;
         if (bytes.len() as u64) < entry.size && entry.size <= out.largest() && entry.size < data.len() as u64 {
@@ -125,6 +130,7 @@ fn read(data: &[u8]) -> Option<(Compound<'_>, Vec<Entry>)> {
         table: Vec::new(),
         mini_table: Vec::new(),
         mini: Vec::new(),
+        endless: false,
     };
     compound.table = compound.allocation()?;
     let directory = compound.chain(le32(data, 48)?, MOST_ENTRIES * 128);
@@ -133,6 +139,10 @@ fn read(data: &[u8]) -> Option<(Compound<'_>, Vec<Entry>)> {
     compound.mini_table = mini_table.chunks_exact(4).filter_map(|sector| le32(sector, 0)).collect();
     let root = entries.first()?;
     compound.mini = compound.chain(root.start, data.len());
+    // The header is in no chain, so none is as long as the file.
+    let whole = |chain: usize| chain + compound.sector >= data.len();
+    let crowded = directory.len() >= MOST_ENTRIES * 128;
+    compound.endless = crowded || whole(directory.len()) || whole(compound.mini.len());
     Some((compound, entries))
 }
 
@@ -259,7 +269,7 @@ fn stream(
         return Ok(out.stored(&names, bytes)?);
     }
     if name == "__substg1.0_10090102"
-        && let Some(bytes) = super::rtf::decompress(bytes, index(out.largest()))
+        && let Some(bytes) = super::rtf::decompress(bytes, out.one_too_many())
     {
         return Ok(out.stored(&["body.rtf".to_owned()], &bytes)?);
     }

@@ -2,26 +2,31 @@
 //! PDF (ISO 32000-1): embedded files under their names, and scripts. No document is built: every object with a stream is looked
 //! at where it stands, so that a broken or forged table of objects hides nothing.
 
-use super::field::{index, text, utf16_be};
+use super::field::{text, utf16_be};
 use super::format;
 use super::members::{Flaw, Members};
+use crate::budget::Over;
 use crate::findings::FindingKind;
 use crate::message::codec;
 use memchr::memmem;
+use std::borrow::Cow;
 use std::io::Read;
 
 /// How far before `stream` its dictionary may begin.
 const DICTIONARY: usize = 16 * 1024;
 /// Streams that are looked at.
 const MOST: usize = 20_000;
+/// Filters of one stream that are applied.
+const FILTERS: usize = 8;
 
 /// Opens what is embedded. Pages, fonts and pictures are no files.
 pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
     let encrypted = memmem::find(data, b"/Encrypt").is_some();
     let names = names(data);
     let mut actions = Actions::default();
-    let mut at = 0;
-    for number in 0..MOST {
+    let (mut at, mut number) = (0, 0);
+    let mut ends = true;
+    loop {
         out.clock()?;
         let Some(found) = memmem::find(&data[at..], b"stream") else { break };
         let word = at + found;
@@ -30,13 +35,22 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
         if data[..word].ends_with(b"end") {
             continue;
         }
-        let dictionary = dictionary(&data[..word]);
+        let (dictionary, begins) = dictionary(&data[..word]);
+        let object = object_number(&data[..word], dictionary.len());
+        let dictionary = &*plain(dictionary);
         let start = at + usize::from(data.get(at) == Some(&b'\r'));
         let start = start + usize::from(data.get(start) == Some(&b'\n'));
         let rest = &data[start.min(data.len())..];
-        let end = memmem::find(rest, b"endstream").unwrap_or(rest.len());
+        let end = if ends { memmem::find(rest, b"endstream") } else { None };
+        ends = end.is_some();
+        // Without its end the stream is as long as its object, and what follows counts all the same.
+        let end = end.or_else(|| memmem::find(rest, b"endobj")).unwrap_or(rest.len());
         at = start.saturating_add(end).min(data.len());
-        let object = object_number(&data[..word], dictionary.len());
+        number += 1;
+        if number > MOST {
+            out.flaw(&Flaw::Over(Over::Objects));
+            break;
+        }
         let name = object.and_then(|object| names.iter().find(|(of, _)| *of == object)).map(|(_, name)| name.clone());
         let file = name.is_some() || has(dictionary, b"/EmbeddedFile");
         let script = has(dictionary, b"/JavaScript") || has(dictionary, b"/JS");
@@ -47,13 +61,21 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
             out.closed(&[name.unwrap_or_default()], &Flaw::Encrypted)?;
             continue;
         }
-        let decoded = decode(&rest[..end], dictionary, index(out.largest()));
+        let most = out.one_too_many();
+        let Decoded { bytes, whole } = decode(&rest[..end], dictionary, most);
         // Objects may lie in a stream, too.
         if has(dictionary, b"/ObjStm") {
-            actions.look(&decoded);
+            actions.look(&bytes);
         }
-        if file || script || !format::candidates(&decoded).is_empty() || decoded.starts_with(b"MZ") {
-            out.stored(&[name.unwrap_or_else(|| format!("stream{number}"))], &decoded)?;
+        let names = [name.unwrap_or_else(|| format!("stream{number}"))];
+        // Of what begins too far away nobody knows what it is.
+        let interesting =
+            !begins || file || script || !format::candidates(&bytes).is_empty() || bytes.starts_with(b"MZ");
+        if interesting || bytes.len() >= most {
+            out.stored(&names, &bytes)?;
+        }
+        if interesting && !(whole && begins) {
+            out.flaw(&Flaw::Unsupported(format!("dictionary or filters of {}", names[0])));
         }
     }
     actions.look(&data[at.min(data.len())..]);
@@ -136,10 +158,19 @@ fn is_picture(dictionary: &[u8]) -> bool {
         || has(dictionary, b"/Image")
 }
 
-/// From the last `obj` on.
-fn dictionary(before: &[u8]) -> &[u8] {
+/// From the last `obj` on, and whether that was found.
+fn dictionary(before: &[u8]) -> (&[u8], bool) {
     let near = &before[before.len().saturating_sub(DICTIONARY)..];
-    &near[memmem::rfind(near, b"obj").unwrap_or_default()..]
+    let begin = memmem::rfind(near, b"obj");
+    (&near[begin.unwrap_or_default()..], begin.is_some() || near.len() == before.len())
+}
+
+/// With names as they are meant: `/Fl#61teDecode` (ISO 32000-1 section 7.3.5).
+fn plain(dictionary: &[u8]) -> Cow<'_, [u8]> {
+    match memchr::memchr(b'#', dictionary) {
+        Some(_) => Cow::Owned(unescaped(dictionary)),
+        None => Cow::Borrowed(dictionary),
+    }
 }
 
 /// The number in `12 0 obj`.
@@ -232,25 +263,46 @@ fn literal(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// What a stream holds.
+struct Decoded {
+    bytes: Vec<u8>,
+    /// All filters have been applied.
+    whole: bool,
+}
+
 /// Applies the filters that are not for pictures, in their order; what cannot be decoded further stays as it is.
-fn decode(data: &[u8], dictionary: &[u8], most: usize) -> Vec<u8> {
+fn decode(data: &[u8], dictionary: &[u8], most: usize) -> Decoded {
     let mut bytes = data.to_vec();
     let mut filters: Vec<(usize, &str)> = Vec::new();
-    for name in ["/ASCIIHexDecode", "/AHx", "/ASCII85Decode", "/A85", "/FlateDecode", "/Fl", "/RunLengthDecode"] {
-        filters.extend(memmem::find_iter(dictionary, name.as_bytes()).take(4).map(|at| (at, name)));
+    for name in ["/ASCIIHexDecode", "/AHx", "/ASCII85Decode", "/A85", "/FlateDecode", "/Fl", "/RunLengthDecode", "/RL"]
+    {
+        let places = memmem::find_iter(dictionary, name.as_bytes());
+        // `/Fl` is the beginning of `/Flags`.
+        let ends = |at: &usize| !dictionary.get(at + name.len()).is_some_and(u8::is_ascii_alphanumeric);
+        filters.extend(places.filter(ends).map(|at| (at, name)));
     }
     filters.sort_unstable();
-    // `/Fl` is the beginning of `/FlateDecode`.
-    filters.dedup_by_key(|(at, _)| *at);
-    for (_, name) in filters.into_iter().take(8) {
-        bytes = match name {
+    if filters.is_empty() && has(dictionary, b"/Filter") {
+        // It stands elsewhere, and hardly ever is another one.
+        filters.push((0, "/FlateDecode"));
+    }
+    let unknown = ["/LZWDecode", "/LZW", "/Crypt"].iter().any(|name| has(dictionary, name.as_bytes()));
+    let mut whole = filters.len() <= FILTERS && !unknown;
+    for (_, name) in filters.into_iter().take(FILTERS) {
+        let decoded = match name {
             "/ASCIIHexDecode" | "/AHx" => hex(&bytes),
             "/ASCII85Decode" | "/A85" => ascii85(&bytes),
-            "/RunLengthDecode" => run_length(&bytes, most),
+            "/RunLengthDecode" | "/RL" => run_length(&bytes, most),
             _ => inflate(&bytes, most),
         };
+        // Packed, nothing at all is a few bytes long.
+        if decoded.is_empty() && bytes.len() > 16 {
+            whole = false;
+            break;
+        }
+        bytes = decoded;
     }
-    bytes
+    Decoded { bytes, whole }
 }
 
 fn inflate(data: &[u8], most: usize) -> Vec<u8> {
@@ -350,6 +402,34 @@ mod tests {
         assert_eq!(run_length(b"\x01ab\xfec\x80", 100), b"abccc");
     }
 
+    fn packed(bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        flate2::read::ZlibEncoder::new(bytes, flate2::Compression::best()).read_to_end(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn filters_by_any_spelling_or_told_to_be_left() {
+        let text = b"MZ this is what the attachment holds".repeat(9);
+        let once = packed(&text);
+        for dictionary in [
+            &b"<</Filter/FlateDecode>>"[..],
+            b"<</Filter /Fl#61teDecode /Flags 4>>",
+            b"<</Filter 7 0 R>>",
+            b"<</F#69lter[/Fl]>>",
+        ] {
+            let Decoded { bytes, whole } = decode(&once, &plain(dictionary), 10_000);
+            assert!(whole && bytes == text, "{}", String::from_utf8_lossy(dictionary));
+        }
+        assert_eq!(decode(&text, b"<</Type/EmbeddedFile /Flags 4>>", 10_000).bytes, text, "no filter");
+        let mut often = text.clone();
+        (0..9).for_each(|_| often = packed(&often));
+        let dictionary = [&b"<</Filter["[..], &b"/FlateDecode ".repeat(9), b"]>>"].concat();
+        assert!(!decode(&often, &dictionary, 10_000).whole, "one more than are applied");
+        assert!(!decode(&text, b"<</Filter/FlateDecode>>", 10_000).whole, "not what it says");
+        assert!(!decode(&text, b"<</Filter/LZWDecode>>", 10_000).whole);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_end(data: Vec<u8>, text in "(1 0 obj|<<|>>|/EF|/F |/UF|\\(|\\)|\\\\|<fe|12 0 R|endobj){0,20}") {
@@ -359,6 +439,7 @@ mod tests {
             ascii85(&data);
             decode(&data, b"/A85 /AHx /Fl", 1000);
             Actions::default().look(&data);
+            plain(&data);
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
     for (word, _) in [(&b"\\objdata"[..], 0), (b"\\datastore", 0)] {
         for at in memmem::find_iter(data, word) {
             out.clock()?;
-            let bytes = digits(&data[at + word.len()..], index(out.largest()));
+            let bytes = digits(&data[at + word.len()..], out.one_too_many());
             if !bytes.is_empty() {
                 done += 1;
                 object(&bytes, done, out)?;

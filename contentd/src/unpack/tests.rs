@@ -44,6 +44,42 @@ fn given(bytes: Vec<u8>) -> (usize, usize) {
     (all, alike)
 }
 
+/// What is too large for a member, or for what is left, is no shorter member.
+#[test]
+fn what_is_cut_short_is_over_a_limit() {
+    let zeros = |length: usize| {
+        let mut out = Vec::new();
+        std::io::Read::read_to_end(
+            &mut flate2::read::ZlibEncoder::new(&vec![0; length][..], flate2::Compression::best()),
+            &mut out,
+        )
+        .unwrap();
+        out
+    };
+    let stream = |packed: &[u8]| {
+        [b"1 0 obj <</Type/EmbeddedFile/Filter/FlateDecode>> stream\n", packed, b"\nendstream endobj\n"].concat()
+    };
+    let pdf = |streams: usize, length: usize| [b"%PDF-1.4\n".to_vec(), stream(&zeros(length)).repeat(streams)].concat();
+    let rtf = |digits: usize| format!("{{\\rtf1{{\\object\\objdata {}}}}}", "41".repeat(digits)).into_bytes();
+    let limits = budget::Limits {
+        member_bytes: Size(100_000),
+        min_bytes: Size(300_000),
+        max_bytes: Size(300_000),
+        ..budget::Limits::default()
+    };
+    let over = |name: &str, bytes: Vec<u8>| {
+        let view = opened(name, bytes, limits);
+        view.findings.iter().any(|finding| finding.kind == crate::findings::FindingKind::OverLimits)
+    };
+    assert!(!over("a.pdf", pdf(2, 90_000)));
+    assert!(over("a.pdf", pdf(1, 200_000)), "one member");
+    assert!(over("a.pdf", pdf(9, 90_000)), "all members");
+    assert!(!over("a.rtf", rtf(50_000)));
+    assert!(over("a.rtf", rtf(120_000)));
+    let many = [b"%PDF-1.4\n".to_vec(), b"1 0 obj <<>> stream\nx\nendobj\n".repeat(20_001)].concat();
+    assert!(over("a.pdf", many), "more streams than are looked at");
+}
+
 #[test]
 fn only_what_every_program_reads_alike_is_left_to_the_scanner() {
     let plain = zipped(&[("a.txt", b"one"), ("b.txt", &[7; 5000])]);

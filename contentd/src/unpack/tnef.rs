@@ -108,7 +108,7 @@ fn attribute<'d>(
 /// Compressed RTF (MS-OXRTFCP).
 fn rtf(value: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
     let names = ["body.rtf".to_owned()];
-    match super::rtf::decompress(value, index(out.largest())) {
+    match super::rtf::decompress(value, out.one_too_many()) {
         Some(bytes) => out.stored(&names, &bytes)?,
         None => out.closed(&names, &Flaw::Damaged("rtf"))?,
     }

@@ -3,6 +3,7 @@
 
 use super::field::{be16, be64, index, text};
 use super::members::{Flaw, Members};
+use crate::budget::Over;
 use memchr::memmem;
 use std::io::Read;
 
@@ -13,9 +14,12 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
     let start = data.get(header..).ok_or(Flaw::Truncated)?;
     let heap = start.get(packed..).unwrap_or_default();
     let mut contents = Vec::new();
-    let most = out.largest();
+    let most = out.one_too_many();
     let table = &start[..packed.min(start.len())];
-    flate2::read::ZlibDecoder::new(table).take(most).read_to_end(&mut contents).map_err(Flaw::from)?;
+    flate2::read::ZlibDecoder::new(table).take(most as u64).read_to_end(&mut contents).map_err(Flaw::from)?;
+    if contents.len() >= most {
+        return Err(Flaw::Over(Over::Bytes));
+    }
     let files: Vec<usize> = memmem::find_iter(&contents, b"<file").collect();
     for (number, &at) in files.iter().enumerate() {
         out.clock()?;
