@@ -36,6 +36,8 @@ struct Survey {
     html: u32,
     plain: u32,
     attachments: u32,
+    /// Parts that declare quoted-printable, needlessly encoded octets in them, and all octets.
+    quoted_parts: u32,
     quoted: u64,
     quoted_octets: u64,
     quoted_long_line: bool,
@@ -90,7 +92,7 @@ impl Survey {
         if base64 {
             self.base64 += 1;
         } else if contains(encoding, b"quoted-printable") {
-            self.quoted += 1;
+            self.quoted_parts += 1;
         }
         self.attachments += u32::from(contains(disposition, b"attachment"));
         let charset = content_type.charset.as_deref().unwrap_or_default().to_ascii_lowercase();
@@ -133,9 +135,6 @@ impl Survey {
 
     fn quoted_line(&mut self, line: &[u8]) {
         self.quoted_long_line |= line.len() > 79;
-        if self.quoted_octets == 0 {
-            self.quoted = 0;
-        }
         self.quoted_octets += length(line);
         self.quoted += needless(line);
     }
@@ -228,7 +227,9 @@ fn check_for_mime(context: &Context<'_>, arguments: &[Argument]) -> u32 {
         "mime_body_html_count" => survey.html > 0,
         "mime_body_text_count" => survey.plain > 0,
         "mime_attachment" => survey.attachments > 0,
-        "mime_qp_count" => survey.quoted > 0,
+        // as SpamAssassin has it: where there is such content, what counts is how much of it is needlessly encoded
+        "mime_qp_count" if survey.quoted_octets > 0 => survey.quoted > 0,
+        "mime_qp_count" => survey.quoted_parts > 0,
         "mime_qp_bytes" => survey.quoted_octets > 0,
         "mime_qp_long_line" => survey.quoted_long_line,
         "mime_qp_ratio" => survey.quoted_ratio() > 0.0,
