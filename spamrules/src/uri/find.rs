@@ -183,11 +183,12 @@ fn is_port_and_path(rest: &[u8]) -> bool {
     rest.is_empty() || (rest.starts_with(b"/") && (2..=MAX_REST + 1).contains(&rest.len()))
 }
 
-/// Without a closing parenthesis that was not opened and what follows it, and without punctuation at the end.
+/// Without the last closing parenthesis that was not opened and what follows it, and without punctuation at the end.
 fn without_tail(text: &[u8]) -> &[u8] {
-    let text = match memchr::memchr2(b'(', b')', text) {
-        Some(at) if text.get(at) == Some(&b')') => text.get(..at).unwrap_or_default(),
-        _ => text,
+    let opened = memchr::memchr(b'(', text).unwrap_or(text.len());
+    let text = match text.get(..opened).and_then(|before| memchr::memrchr(b')', before)) {
+        Some(at) => text.get(..at).unwrap_or_default(),
+        None => text,
     };
     let tail = text.iter().rev().take_while(|byte| b"-~!@#^&*()_+=:;'?,.".contains(byte)).count();
     text.get(..text.len() - tail).unwrap_or_default()

@@ -187,6 +187,7 @@ impl<'t> Tokens<'t> {
             if self.byte(close) == b'>' {
                 self.report_text(self.at, open);
                 self.literal = None;
+                self.stuck = false;
                 self.report(Token::End(self.slice(open + 2, end)));
                 self.at = close + 1;
                 return;
@@ -294,6 +295,7 @@ impl<'t> Tokens<'t> {
         let name = self.slice(open + 1, name_end);
         self.report(Token::Start(name));
         self.literal = LITERAL.into_iter().find(|(literal, _)| literal.eq_ignore_ascii_case(name));
+        self.stuck &= self.literal.is_none();
         Found::Until(at + 1)
     }
 
