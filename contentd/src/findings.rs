@@ -318,6 +318,8 @@ kinds! {
     HiddenMembers = "hidden-members" => None;
     /// The lists of an archive contradict each other.
     HeadersDiffer = "archive-headers-differ" => None;
+    /// An encrypted archive that a word of the message, or a common one, has opened.
+    PasswordFound = "password-found" => None;
     /// Several members of one name.
     DuplicateNames = "duplicate-names" => None;
     /// An archive within a file of another kind, a program that unpacks itself for one.

@@ -20,6 +20,7 @@ use crate::scan::settings::Group;
 use crate::spool::Message;
 use crate::unpack;
 use crate::unpack::helper::Helpers;
+use crate::unpack::passwords;
 use bytes::Bytes;
 use common::config::Mistakes;
 use metrics::{counter, histogram};
@@ -42,6 +43,8 @@ pub struct Pipeline {
     banned: Arc<BannedFiles>,
     checks: Arc<Checks>,
     active: ActiveSettings,
+    /// Words tried as passwords besides those of the message; none: none are tried.
+    common_passwords: Option<Arc<[String]>>,
     /// Who takes apart what is risky; none: all is done in this process.
     helpers: Option<Arc<Helpers>>,
     engines: Engines,
@@ -73,6 +76,7 @@ impl Pipeline {
             banned,
             checks,
             active: settings.active.clone(),
+            common_passwords: settings.unpack.passwords.then(|| settings.unpack.common_passwords.clone().into()),
             helpers: None,
             engines,
             max_age: settings.antivirus.max_signature_age.0,
@@ -186,7 +190,7 @@ impl Pipeline {
         let permit = Arc::clone(&self.processors).acquire_owned().await;
         let (limits, budget, until) = (self.limits, self.budget, deadline.into_std());
         let (checks, banned) = (Arc::clone(&self.checks), Arc::clone(&self.banned));
-        let helpers = self.helpers.clone();
+        let (helpers, common) = (self.helpers.clone(), self.common_passwords.clone());
         let recipients: Vec<String> = envelope.recipients.iter().map(|path| path.address.clone()).collect();
         let walk = move || {
             let _permit = permit;
@@ -195,7 +199,10 @@ impl Pipeline {
             let mut view = parts::walk(&raw, &limits, &mut budget);
             queue.put(as_it_came(&raw, &view), Seen::Nowhere);
             std::mem::take(&mut view.texts).into_iter().for_each(|text| queue.put(text.into(), Seen::InMail));
-            let view = unpack::unpack_with(helpers.as_deref(), view, &limits, &mut budget, &mut |kept| {
+            let words =
+                || common.as_deref().map_or_else(Vec::new, |common| passwords::of(&raw, &limits, common, until));
+            let means = unpack::Means { helpers: helpers.as_deref(), words: Some(&words) };
+            let view = unpack::unpack_with(means, view, &limits, &mut budget, &mut |kept| {
                 let seen = if kept.alike { Seen::InArchive } else { Seen::Nowhere };
                 queue.put(kept.bytes.into(), seen);
             });

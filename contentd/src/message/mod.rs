@@ -16,7 +16,7 @@ pub mod parts;
 pub mod rename;
 pub mod settings;
 pub mod syntax;
-mod words;
+pub(crate) mod words;
 
 /// How much of one message is looked at. What does not fit becomes a finding, and the message is "unchecked".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

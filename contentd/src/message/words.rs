@@ -8,7 +8,7 @@ use super::codec::{self, Padding, hex_pair};
 use mail_parser::decoders::charsets::map::charset_decoder;
 
 /// The text with every word decoded. Words that only blanks part stand together (section 6.2).
-pub(super) fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut rest, mut behind_word) = (text, false);
     while let Some(at) = rest.find("=?") {

@@ -107,9 +107,14 @@ impl Format {
         Format::Zip,
     ];
 
-    /// Whether a helper takes this file apart. A zip needs one when a member is packed by anything but deflate.
+    /// Whether a helper takes this file apart. A zip needs one when a member is packed by anything but deflate, or encrypted.
     pub(super) fn is_confined(self, data: &[u8]) -> bool {
         Format::CONFINED.contains(&self) && (self != Format::Zip || zip_headers::is_exotic(data))
+    }
+
+    /// Whether words are worth a try as its password.
+    pub(super) fn may_be_locked(self, data: &[u8]) -> bool {
+        self == Format::Zip && zip_headers::is_locked(data)
     }
 
     /// The format with this word, when it is one for helpers.

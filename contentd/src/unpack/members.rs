@@ -154,6 +154,14 @@ impl<'w, 'b> Members<'w, 'b> {
         }
     }
 
+    /// Words that may be passwords, the likeliest first.
+    pub(super) fn passwords(&self) -> &[String] {
+        match &self.to {
+            To::List(list) => list.work.words(),
+            To::Wire(outlet) => outlet.passwords(),
+        }
+    }
+
     /// Name of the archive; the last step of its path, when it lies in another one.
     pub(super) fn holder_name(&self) -> &str {
         match &self.to {

@@ -26,6 +26,7 @@ mod members;
 mod nsis;
 mod office;
 mod ole;
+pub(crate) mod passwords;
 mod pdf;
 mod rar;
 mod rpm;
@@ -42,6 +43,7 @@ mod xar;
 mod xz;
 mod zip;
 mod zip_headers;
+mod zip_locked;
 mod zstd;
 
 use crate::budget::Budget;
@@ -53,6 +55,7 @@ use bytes::Bytes;
 use format::{Candidate, Format};
 use helper::Helpers;
 use members::{Flaw, Members, Place};
+use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -72,8 +75,9 @@ struct Item {
 
 /// What the decoders of one message share.
 struct Work<'b> {
-    /// Who takes apart what is risky; without helpers all is done here.
-    helpers: Option<&'b Helpers>,
+    means: Means<'b>,
+    /// The words of the message that may be passwords, once they are needed.
+    words: OnceCell<Vec<String>>,
     budget: &'b mut Budget,
     limits: &'b Limits,
     /// Takes every member, for the scanners.
@@ -89,15 +93,24 @@ struct Work<'b> {
     alike: Alike,
 }
 
+/// What decoders have besides the bytes.
+#[derive(Clone, Copy, Default)]
+pub struct Means<'m> {
+    /// Who takes apart what is risky; without helpers all is done here.
+    pub helpers: Option<&'m Helpers>,
+    /// Gives words that may be passwords; asked once, when something is encrypted.
+    pub words: Option<&'m dyn Fn() -> Vec<String>>,
+}
+
 /// The same as [`unpack_with`], every decoder in this process.
 pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn FnMut(Kept)) -> View {
-    unpack_with(None, view, limits, budget, give)
+    unpack_with(Means::default(), view, limits, budget, give)
 }
 
 /// Opens all that a walk over a message has kept. The view comes back with the members behind the parts that hold them;
 /// `give` gets the bytes of everything that a scanner should see by itself.
 pub fn unpack_with(
-    helpers: Option<&Helpers>,
+    means: Means<'_>,
     view: View,
     limits: &Limits,
     budget: &mut Budget,
@@ -105,7 +118,8 @@ pub fn unpack_with(
 ) -> View {
     let View { parts, findings, kept, heads, .. } = view;
     let mut work = Work {
-        helpers,
+        means,
+        words: OnceCell::new(),
         budget,
         limits,
         give,
@@ -234,12 +248,17 @@ impl Work<'_> {
         if format == Format::Mail {
             return self.mail(holder, data);
         }
-        let helpers = self.helpers.filter(|_| format.is_confined(data));
+        let helpers = self.means.helpers.filter(|_| format.is_confined(data));
         let out = &mut Members::new(self, holder, format.media_type(), format.word());
         match helpers {
             Some(helpers) => helper::decode(helpers, format, data, volumes, out),
             None => decode(format, data, volumes, out),
         }
+    }
+
+    /// The words of the message that may be passwords.
+    fn words(&self) -> &[String] {
+        self.words.get_or_init(|| self.means.words.map_or_else(Vec::new, |words| words()))
     }
 
     /// A message as a file: walked like the message itself, against the same budget.

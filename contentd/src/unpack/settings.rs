@@ -29,6 +29,10 @@ pub struct UnpackSettings {
     pub memory: Size,
     /// Processor time for the parts and archives of one message.
     pub cpu: Period,
+    /// Whether words of the message are tried as passwords of encrypted archives.
+    pub passwords: bool,
+    /// Words that are tried besides.
+    pub common_passwords: Vec<String>,
     /// Processes that take apart what the daemon does not; 0: one for each processor.
     pub helpers: usize,
     /// Address space of each.
@@ -49,6 +53,8 @@ impl Default for UnpackSettings {
             max_member: limits.member_bytes,
             memory: limits.memory,
             cpu: limits.cpu,
+            passwords: true,
+            common_passwords: ["infected", "virus", "malware"].map(str::to_owned).into(),
             helpers: 0,
             helper_memory: Size(600_000_000),
             helper_jobs: 1000,
@@ -86,6 +92,7 @@ impl UnpackSettings {
         add("max_member", self.max_member > self.max_total, "is larger than unpack.max_total");
         add("memory", self.memory.0 < 1 << 20, "must be at least 1 MiB: no dictionary is smaller");
         add("cpu", self.cpu.0.is_zero(), "must be longer than nothing");
+        add("common_passwords", self.common_passwords.len() > 30, "must be at most 30 words: each costs time");
         add("helpers", self.helpers > 1000, "must be at most 1000");
         let least = self.memory.0.saturating_mul(2).saturating_add(self.max_member.0.saturating_mul(2));
         let too_small = self.helper_memory.0 < least.max(HELPER);

@@ -15,6 +15,10 @@ fn opened(name: &str, bytes: Vec<u8>, limits: budget::Limits) -> View {
 
 /// The same, and what is given to the scanners.
 fn opened_for(name: &str, bytes: Vec<u8>, limits: budget::Limits, give: &mut dyn FnMut(Kept)) -> View {
+    opened_by(Means::default(), name, bytes, limits, give)
+}
+
+fn opened_by(means: Means<'_>, name: &str, bytes: Vec<u8>, limits: budget::Limits, give: &mut dyn FnMut(Kept)) -> View {
     let part = Part {
         path: "1".into(),
         names: vec![name.to_owned()],
@@ -31,7 +35,7 @@ fn opened_for(name: &str, bytes: Vec<u8>, limits: budget::Limits, give: &mut dyn
         kept: vec![Kept { path: "1".into(), bytes: bytes.into(), alike: false }],
         ..View::default()
     };
-    unpack(view, &Limits::default(), &mut budget, give)
+    unpack_with(means, view, &Limits::default(), &mut budget, give)
 }
 
 /// How many members a scanner gets, and how many of them it may know from the archive.
@@ -292,6 +296,32 @@ fn macros_of_old_and_new_documents() {
     assert_eq!(words(&view), [&["remote-template template"], &told[..]].concat());
     let empty = compound("VBA", &[("dir", vec![1]), ("Module1", vec![0])]);
     assert_eq!(words(&opened("a.doc", empty, budget::Limits::default())), ["macros no source"]);
+}
+
+#[test]
+fn a_word_of_the_message_opens_an_encrypted_zip() {
+    let locked = |word: &'static str| {
+        let mut archive = ::zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        let plain = ::zip::write::SimpleFileOptions::default();
+        let aes = plain.with_aes_encryption(::zip::AesMode::Aes256, word);
+        let old = ::zip::unstable::write::FileOptionsExt::with_deprecated_encryption(plain, word.as_bytes()).unwrap();
+        for (name, options) in [("aes.exe", aes), ("old.exe", old)] {
+            archive.start_file(name, options).unwrap();
+            archive.write_all(b"MZ the program").unwrap();
+        }
+        archive.finish().unwrap().into_inner()
+    };
+    let open = |bytes: Vec<u8>, words: &[&str]| {
+        let words = || words.iter().map(|word| (*word).to_owned()).collect();
+        opened_by(Means { helpers: None, words: Some(&words) }, "a.zip", bytes, budget::Limits::default(), &mut |_| {})
+    };
+    let view = open(locked("geheim"), &["wrong", "geheim", "other"]);
+    assert_eq!(words(&view), ["password-found zip"]);
+    assert_eq!(paths(&view), ["1", "1/a.zip/aes.exe", "1/a.zip/old.exe"]);
+    assert!(view.parts[1..].iter().all(|part| part.size == 14));
+    let view = open(locked("geheim"), &["wrong", "other"]);
+    assert_eq!(words(&view), ["encrypted zip", "encrypted zip"]);
+    assert!(view.parts[1..].iter().all(|part| !part.leaf), "names only");
 }
 
 #[test]

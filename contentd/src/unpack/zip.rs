@@ -7,6 +7,7 @@
 use super::field::index;
 use super::members::{Flaw, Members};
 use super::zip_headers::{self, Entry, Header};
+use super::zip_locked::Locked;
 use crate::findings::FindingKind;
 use std::io::{self, Cursor, Read};
 
@@ -26,13 +27,28 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
         out.flaw(&Flaw::MultiVolume);
     }
     let simple = zip_headers::is_simple(data, listing.entries.len());
+    let mut locked = None;
+    if zip_headers::is_locked(data) && !out.passwords().is_empty() {
+        locked = Locked::new(data);
+    }
     let starts: Vec<usize> = listing.entries.keys().copied().collect();
-    for (number, entry) in listing.entries.values().enumerate() {
+    for (number, (place, entry)) in listing.entries.iter().enumerate() {
         let next = starts.get(number + 1).copied().unwrap_or(data.len());
         out.read_alike(simple && is_plain(entry));
+        if let Some(content) = unlocked(&mut locked, *place, entry, out) {
+            out.note(FindingKind::PasswordFound, "zip");
+            out.stored(&names(&entry.central.iter().chain(&entry.local).collect::<Vec<_>>()), &content)?;
+            continue;
+        }
         member(data, entry, next, out)?;
     }
     if !listing.ended { Err(Flaw::Truncated) } else { Ok(()) }
+}
+
+/// An encrypted member, when a word opens it. One that only some of its headers say is encrypted is read in all ways.
+fn unlocked(locked: &mut Option<Locked<'_>>, place: usize, entry: &Entry, out: &Members<'_, '_>) -> Option<Vec<u8>> {
+    let encrypted = entry.central.iter().chain(&entry.local).all(Header::encrypted);
+    locked.as_mut().filter(|_| encrypted)?.open(place, out)
 }
 
 /// One member: once for each reading that its headers leave open.

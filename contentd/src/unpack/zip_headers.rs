@@ -89,13 +89,21 @@ pub(super) fn ends_a_file(data: &[u8]) -> bool {
         && !data.starts_with(END)
 }
 
-/// Whether any header names a method that is neither stored nor deflate; encrypted members apart.
+/// Whether any header says that its member is encrypted.
+pub(super) fn is_locked(data: &[u8]) -> bool {
+    let locked = |signature: &'static [u8], place: usize| {
+        memmem::find_iter(data, signature).any(|at| le16(data, at + place).is_some_and(|flags| flags & 1 != 0))
+    };
+    locked(LOCAL, 6) || locked(CENTRAL, 8)
+}
+
+/// Whether any header names a method that is neither stored nor deflate, or an encrypted member.
 pub(super) fn is_exotic(data: &[u8]) -> bool {
     let odd = |signature: &'static [u8], place: usize| {
         memmem::find_iter(data, signature)
             .any(|at| le16(data, at + place).is_some_and(|method| !matches!(method, 0 | 8 | 99)))
     };
-    odd(LOCAL, 8) || odd(CENTRAL, 10)
+    odd(LOCAL, 8) || odd(CENTRAL, 10) || is_locked(data)
 }
 
 /// Whether there is one end record for so many members, at the very end, with the directory right before it, and nothing before the first

@@ -147,6 +147,7 @@ impl Helper {
         let job = Job {
             format: format.word().to_owned(),
             name: out.holder_name().to_owned(),
+            passwords: if format.may_be_locked(data) { out.passwords().to_vec() } else { Vec::new() },
             left: budget.left(),
             member: limits.member_bytes.0,
             memory: limits.memory.0,

@@ -15,12 +15,18 @@ const CHUNK: usize = 64 * 1024;
 pub(in crate::unpack) struct Outlet<'b> {
     budget: &'b mut Budget,
     name: &'b str,
+    passwords: &'b [String],
     writer: &'b mut dyn Write,
 }
 
 impl<'b> Outlet<'b> {
-    pub(super) fn new(budget: &'b mut Budget, name: &'b str, writer: &'b mut dyn Write) -> Outlet<'b> {
-        Outlet { budget, name, writer }
+    pub(super) fn new(
+        budget: &'b mut Budget,
+        name: &'b str,
+        passwords: &'b [String],
+        writer: &'b mut dyn Write,
+    ) -> Outlet<'b> {
+        Outlet { budget, name, passwords, writer }
     }
 
     pub(in crate::unpack) fn budget(&self) -> &Budget {
@@ -30,6 +36,11 @@ impl<'b> Outlet<'b> {
     /// Name of the file that is taken apart.
     pub(in crate::unpack) fn name(&self) -> &str {
         self.name
+    }
+
+    /// Words that may be passwords.
+    pub(in crate::unpack) fn passwords(&self) -> &[String] {
+        self.passwords
     }
 
     /// Without a daemon there is nothing more to do.

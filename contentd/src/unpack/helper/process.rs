@@ -102,7 +102,7 @@ fn work(job: &Job, files: &[Bytes], socket: &UnixStream) -> Ended {
     let mut budget = Budget::new(&limits, 0, 0, Instant::now() + job.wall);
     let mut writer = BufWriter::with_capacity(super::wire::LARGEST, socket);
     let decoded = {
-        let mut outlet = Outlet::new(&mut budget, &job.name, &mut writer);
+        let mut outlet = Outlet::new(&mut budget, &job.name, &job.passwords, &mut writer);
         catch_unwind(AssertUnwindSafe(|| {
             #[cfg(test)]
             super::tests::misbehave(data);

@@ -253,6 +253,8 @@ pub(super) struct Job {
     pub(super) format: String,
     /// Name of the file.
     pub(super) name: String,
+    /// Words that may be passwords.
+    pub(super) passwords: Vec<String>,
     /// Bytes that may come out, in all and of one member.
     pub(super) left: u64,
     pub(super) member: u64,
@@ -267,14 +269,19 @@ pub(super) struct Job {
     pub(super) files: Vec<u64>,
 }
 
-/// More volumes are no mail.
+/// More volumes are no mail, nor more words worth a try.
 const FILES: u64 = 256;
+const PASSWORDS: u64 = 256;
 
 impl Job {
     /// The frame that is followed by the files.
     pub(super) fn encode(&self) -> Vec<u8> {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let mut frame = Frame::new(b'J').text(&self.format, NAME).text(&self.name, NAME);
+        frame = frame.number(self.passwords.len() as u64);
+        for password in &self.passwords {
+            frame = frame.text(password, DETAIL);
+        }
         for number in [self.left, self.member, self.memory, self.objects, micros(self.cpu), micros(self.wall)] {
             frame = frame.number(number);
         }
@@ -288,9 +295,12 @@ impl Job {
     fn decode(content: &[u8]) -> Option<Job> {
         let mut from = Reader(content);
         let (format, name) = (from.text(NAME)?, from.text(NAME)?);
+        let passwords = from.number().filter(|count| *count <= PASSWORDS)?;
+        let passwords = (0..passwords).map(|_| from.text(DETAIL)).collect::<Option<_>>()?;
         let mut job = Job {
             format,
             name,
+            passwords,
             left: from.number()?,
             member: from.number()?,
             memory: from.number()?,
@@ -354,6 +364,7 @@ mod tests {
         let job = Job {
             format: "rar".into(),
             name: "a.rar".into(),
+            passwords: vec!["x".into()],
             left: 1,
             member: 2,
             memory: 3,
