@@ -41,9 +41,9 @@ fn public_v4(text: &str) -> Option<Ipv4Addr> {
     text.parse::<Ipv4Addr>().ok().filter(|_| !ip::is_private(text))
 }
 
-/// A client that claimed an address for its name.
+/// A client that claimed an address for its name; a private one counts too.
 fn check_for_numeric_helo(context: &Context<'_>, _: &[Argument]) -> u32 {
-    u32::from(context.relays().untrusted.iter().any(|relay| public_v4(&relay.helo).is_some()))
+    u32::from(context.relays().untrusted.iter().any(|relay| relay.helo.parse::<Ipv4Addr>().is_ok()))
 }
 
 /// A client that claimed another address than it has, not even of the same /24.
