@@ -40,7 +40,7 @@ fn assert_known(answer: &Answer) {
     assert!(text.starts_with("250 2.0.0 id=") && text.contains("delivered before: 250 2.0.0 Ok: queued"), "{text}");
 }
 
-/// The witness of a daemon: its only child.
+/// The witness of a daemon, among its children.
 fn witness_of(daemon: &Daemon) -> u32 {
     let id = daemon.id().expect("it runs");
     let mut found = None;
@@ -48,7 +48,11 @@ fn witness_of(daemon: &Daemon) -> u32 {
         let tasks = std::fs::read_dir(format!("/proc/{id}/task")).expect("it runs");
         let children = tasks.map(|task| std::fs::read_to_string(task.expect("a task").path().join("children")));
         let children: String = children.flatten().collect();
-        found = children.split_whitespace().next().and_then(|child| child.parse().ok());
+        let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+        found = children.into_iter().find(|child: &u32| {
+            let line = std::fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            line.split('\0').nth(1) == Some("witness")
+        });
         Ok(found)
     })
     .unwrap_or_else(|trouble| panic!("{trouble}"))

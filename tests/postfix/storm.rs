@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
+use tests::bombs::sevenz_dictionary;
 use tests::mailbox::fields;
 use tests::process::{Account, await_that};
 use tests::sandbox::{Options, Sandbox};
@@ -45,7 +46,9 @@ impl Traffic {
             tokio::spawn(async move {
                 let mut sent = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    let letter = TO_ALICE.attached("storm", "data.bin", vec![7; 20_000]);
+                    // Something for a helper, and something to send.
+                    let data = [sevenz_dictionary(), vec![7; 20_000]].concat();
+                    let letter = TO_ALICE.attached("storm", "data.7z", data);
                     while !Sender::default().deliver(port, FROM, &[ALICE], &letter.bytes).await.accepted() {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
@@ -103,11 +106,22 @@ fn wrong(sent: &[String], copies: &HashMap<String, usize>) -> (usize, usize) {
     (lost, doubled)
 }
 
-/// The only child of contentd.
+/// Children of contentd with this word behind their program's name: `witness`, `helper`.
+fn children(gate: &Sandbox, word: &str) -> Vec<u32> {
+    let tasks = gate.contentd.id().and_then(|id| std::fs::read_dir(format!("/proc/{id}/task")).ok());
+    let tasks = tasks.into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let ids: Vec<u32> =
+        lists.flat_map(|list| list.split(' ').filter_map(|id| id.parse().ok()).collect::<Vec<_>>()).collect();
+    let named = |id: &u32| {
+        let line = std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        line.split('\0').nth(1) == Some(word)
+    };
+    ids.into_iter().filter(named).collect()
+}
+
 fn witness(gate: &Sandbox) -> Option<u32> {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", gate.contentd.id()?)).ok()?;
-    let children = tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("children")));
-    children.flatten().collect::<String>().split_whitespace().next()?.parse().ok()
+    children(gate, "witness").pop()
 }
 
 fn kill(id: u32) {
@@ -160,15 +174,15 @@ fn story(gate: &Sandbox, ids: &[&String]) -> String {
     told.chain(queued).collect::<Vec<_>>().join("\n")
 }
 
-/// Kills contentd, its witness and clamd at random moments, and counts what arrived. `settings` are laid over those of the sandbox.
+/// Kills contentd, its witness, its helpers and clamd at random moments, and counts what arrived. `settings` are laid over those of the sandbox.
 async fn kill_at_random(settings: &str) -> (Sandbox, usize) {
     let mut gate = gate(&Options::for_tests().with(settings));
     let traffic = Traffic::start(&gate);
-    let moments = moments(9);
+    let moments = moments(12);
     for number in 0..moments {
         traffic.moment().await;
-        match number % 5 {
-            // The helper; its daemon goes on and starts another.
+        match number % 6 {
+            // Its daemon goes on and starts another.
             3 => {
                 if let Some(id) = witness(&gate) {
                     kill(id);
@@ -179,6 +193,8 @@ async fn kill_at_random(settings: &str) -> (Sandbox, usize) {
                 gate.clamd.kill();
                 gate.clamd.start_again();
             }
+            // What is being taken apart there stays shut, and the message goes on.
+            5 => children(&gate, "helper").into_iter().for_each(kill),
             _ => {
                 gate.contentd.kill();
                 gate.contentd.start().unwrap();
