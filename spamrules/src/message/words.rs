@@ -3,8 +3,6 @@
 //!
 //! Tolerant where senders are wrong: multi-byte characters split over words, 8-bit text without any declaration.
 
-use std::borrow::Cow;
-
 use super::decode;
 use super::headers::is_space;
 use crate::text::charset;

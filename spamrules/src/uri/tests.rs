@@ -57,6 +57,7 @@ fn links_in_text() {
         raw("X: y\n\nfoo.invalid a.b@c bar.com_x mid:a@b.com mailto: e.g. file.txt http:// x@y"),
         Vec::<String>::new()
     );
+    assert_eq!(raw("X: y\n\nhttp://a.com/x)y)z"), ["http://a.com/x)y"]);
     assert_eq!(
         raw("X: y\n\nemail:a@b.com ftp.x.org b.co.uk:80/z"),
         ["mailto:a@b.com", "ftp://ftp.x.org", "http://b.co.uk:80/z"]

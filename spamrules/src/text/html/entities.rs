@@ -311,10 +311,6 @@ fn numbered(text: &[u8]) -> Option<(u32, usize)> {
 }
 
 /// Decodes the entities of `text` onto `out`. In a narrow text numbers up to 255 are octets; any other character makes all of it wide.
-pub(crate) fn decode(text: &Chars, prefix: bool, out: &mut Chars) {
-    decode_octets(text.octets(), text.is_wide(), prefix, out);
-}
-
 pub(super) fn decode_octets(text: &[u8], wide: bool, prefix: bool, out: &mut Chars) {
     if wide {
         out.widen();
@@ -372,7 +368,7 @@ mod tests {
 
     fn text(source: &str, prefix: bool) -> (Vec<u8>, bool) {
         let mut out = Chars::default();
-        decode(&Chars::from_octets(source.as_bytes()), prefix, &mut out);
+        decode_octets(source.as_bytes(), false, prefix, &mut out);
         (out.octets().to_vec(), out.is_wide())
     }
 

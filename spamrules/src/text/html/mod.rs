@@ -15,7 +15,7 @@ mod words;
 pub(crate) use facts::Facts;
 pub(crate) use links::Link;
 pub(crate) use pieces::Pieces;
-pub(crate) use render::{Rendered, render};
+pub(crate) use render::render;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //! Rendering: tags and texts of one HTML source to the text that a reader sees, with all facts gathered on the way.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use regex::bytes::Regex;
@@ -13,7 +13,7 @@ use super::pieces::Pieces;
 use super::style::{Element, Styles, Unseen};
 use super::tokens::{Token, Tokens};
 use super::{entities, words};
-use crate::text::chars::{self, Chars, space_len};
+use crate::text::chars::{Chars, space_len};
 
 /// Most different element names that are kept apart.
 const MAX_NAMES: usize = 1 << 16;

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::render::Rendered;
 use super::*;
 use crate::text::chars::Chars;
 
