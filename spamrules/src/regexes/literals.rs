@@ -56,7 +56,11 @@ fn best(hir: &Hir, depth: usize) -> Option<Set> {
     if depth > MAX_DEPTH {
         return None;
     }
-    let whole = exact(hir, depth).filter(|set| worth(set).is_some());
+    // A concatenation joins its parts itself, and finds this on the way.
+    let whole = match hir.kind() {
+        HirKind::Concat(_) => None,
+        _ => exact(hir, depth).filter(|set| worth(set).is_some()),
+    };
     let within = match hir.kind() {
         HirKind::Capture(capture) => best(&capture.sub, depth + 1),
         HirKind::Repetition(repetition) if repetition.min > 0 => best(&repetition.sub, depth + 1),
@@ -78,16 +82,16 @@ fn concatenation(parts: &[Hir], depth: usize) -> Option<Set> {
     let mut found = None;
     let mut run = Set::from([Vec::new()]);
     for part in parts {
-        let joined = exact(part, depth + 1).and_then(|texts| join(&run, &texts));
-        if let Some(joined) = joined {
+        let texts = exact(part, depth + 1);
+        if let Some(joined) = texts.as_ref().and_then(|texts| join(&run, texts)) {
             run = joined;
             continue;
         }
         found = better(found, Some(std::mem::take(&mut run)).filter(|set| worth(set).is_some()));
-        run = exact(part, depth + 1).unwrap_or_else(|| Set::from([Vec::new()]));
-        if exact(part, depth + 1).is_none() {
+        if texts.is_none() {
             found = better(found, best(part, depth + 1));
         }
+        run = texts.unwrap_or_else(|| Set::from([Vec::new()]));
     }
     better(found, Some(run).filter(|set| worth(set).is_some()))
 }

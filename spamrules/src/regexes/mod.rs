@@ -15,13 +15,15 @@ use std::collections::BTreeMap;
 pub(crate) use index::{Index, Seen};
 
 /// Steps that one search of PCRE2 may take. The slowest of the shipped rules takes some thousand on common mail.
-const MATCH_LIMIT: u32 = 500_000;
+const MATCH_LIMIT: u32 = 2_000_000;
 /// Bytes of state that the linear engine may need for one pattern, uncompiled.
 const SIZE_LIMIT: usize = 4 << 20;
 /// Bytes that the linear engine's cache of one pattern may take in each thread.
 const CACHE_LIMIT: usize = 2 << 20;
 /// A longer pattern has so many states that the linear engine builds more of them than it searches text: PCRE2 is faster then.
 const LONG: usize = 500;
+/// The same for a pattern that counts further in all.
+const COUNTED: u32 = 16;
 /// Bytes of stack that a PCRE2 search may take.
 const JIT_STACK: usize = 256 << 10;
 
@@ -255,9 +257,9 @@ fn always_matches(pattern: &[u8]) -> bool {
     pattern.is_empty()
 }
 
-/// Chooses the engine. PCRE2 takes what is not regular and what is long, as far as it can: it refuses what is larger than 64 KB compiled.
+/// Chooses the engine. PCRE2 takes what is not regular, what is long and what counts far, as far as it can: it refuses what is larger than 64 KB compiled.
 fn engine(translated: &translate::Translated) -> Result<Engine, Error> {
-    let long = translated.linear.len() > LONG;
+    let long = translated.linear.len() > LONG || translated.counted > COUNTED;
     if translated.exact
         && !long
         && let Some(engine) = linear(&translated.linear)

@@ -22,6 +22,8 @@ pub(super) struct Translated {
     pub(super) backtracking: String,
     /// Whether `linear` means the same as the pattern; else it matches more.
     pub(super) exact: bool,
+    /// The sum of the highest counts in `{2,50}` and the like: the linear engine makes states for each.
+    pub(super) counted: u32,
     /// Names of named groups.
     pub(super) names: Vec<String>,
 }
@@ -127,6 +129,13 @@ impl Walk<'_> {
             b'{' => match self.counted() {
                 Some((text, next)) => {
                     self.at = next;
+                    let highest = text
+                        .trim_matches(['{', '}', ','])
+                        .rsplit(',')
+                        .next()
+                        .and_then(|count| count.parse().ok())
+                        .unwrap_or(0);
+                    self.out.counted = self.out.counted.saturating_add(highest);
                     self.quantifier(quantifiable, &text)?;
                 }
                 None => self.literal(b'{'),
