@@ -77,14 +77,6 @@ impl Stream {
         }
     }
 
-    /// The same connection once more. It stays open until both have gone.
-    pub fn twin(&self) -> io::Result<Twin> {
-        Ok(match self {
-            Self::Tcp(stream) => Twin::Tcp(stream.as_fd().try_clone_to_owned()?.into()),
-            Self::Unix(stream) => Twin::Unix(stream.as_fd().try_clone_to_owned()?.into()),
-        })
-    }
-
     /// Waits for something to arrive and looks at it; it can still be read. 0: the peer has closed.
     pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -96,6 +88,50 @@ impl Stream {
         }
     }
 
+    /// Whether something has arrived, or the peer has closed, as the system knows it at this moment.
+    pub fn has_news(&self) -> bool {
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        !matches!(rustix::net::recv(self, &mut [0; 1], flags), Err(rustix::io::Errno::AGAIN))
+    }
+
+    /// Waits until [`Stream::try_read`] is worth while. Safe to cancel.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    /// Waits until [`Stream::try_write`] is worth while. Safe to cancel.
+    pub async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.writable().await,
+            Self::Unix(stream) => stream.writable().await,
+        }
+    }
+
+    /// Writes what the system takes now; `WouldBlock` when that is nothing.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Appends what has already arrived to `buffer`, as [`Stream::try_read`] does.
+    pub fn try_read_buf(&self, buffer: &mut bytes::BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read_buf(buffer),
+            Self::Unix(stream) => stream.try_read_buf(buffer),
+        }
+    }
+
+    /// Says to the peer that nothing more will come, whoever else has the connection.
+    pub fn end_writing(&self) {
+        // It may have been broken already.
+        let _ = rustix::net::shutdown(self, rustix::net::Shutdown::Write);
+    }
+
     /// Reads what has already arrived, without waiting; `WouldBlock` when there is nothing, `Ok(0)` when the peer has closed.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -105,26 +141,7 @@ impl Stream {
     }
 }
 
-/// A second handle of a connection, outside the event loop.
-#[derive(Debug)]
-pub enum Twin {
-    /// A TCP connection.
-    Tcp(std::net::TcpStream),
-    /// A connection to a UNIX socket.
-    Unix(std::os::unix::net::UnixStream),
-}
-
-impl Twin {
-    /// A third one, which the event loop watches.
-    pub fn watch(&self) -> io::Result<Stream> {
-        Ok(match self {
-            Self::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream.try_clone()?)?),
-            Self::Unix(stream) => Stream::Unix(UnixStream::from_std(stream.try_clone()?)?),
-        })
-    }
-}
-
-impl AsFd for Twin {
+impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),

@@ -2,7 +2,7 @@
 //! One budget per message, shared by everything that decodes: bytes, objects, processor time, wall clock, memory.
 //!
 //! What a header declares is never believed: bytes are counted as they come out of a decoder. Reaching a limit is an
-//! answer ([`Over`]), and the message is "unchecked" then. Lives on the thread that decodes, whose processor time it reads.
+//! answer ([`Over`]), and the message is "unchecked" then. Lives on the thread that decodes, whose processor time it reads; it can be paused and resumed on another.
 
 use common::units::{Period, Size};
 use std::time::{Duration, Instant};
@@ -115,6 +115,16 @@ impl Budget {
         let unpacked = size.saturating_mul(limits.expansion).clamp(limits.min_bytes.0, most);
         let watch = Watch { cpu: thread_time() + limits.cpu.0, until };
         Budget { limits: *limits, readings, unpacked, objects: limits.objects, watch }
+    }
+
+    /// Before it goes to another thread.
+    pub fn pause(&mut self) {
+        self.watch.cpu = self.watch.cpu.saturating_sub(thread_time());
+    }
+
+    /// On the other thread.
+    pub fn resume(&mut self) {
+        self.watch.cpu += thread_time();
     }
 
     /// One that no test uses up.

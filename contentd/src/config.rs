@@ -26,6 +26,7 @@ use crate::message::settings::MimeSettings;
 use crate::poison::PoisonSettings;
 use crate::quarantine::QuarantineSettings;
 use crate::reinject::Target;
+use crate::reinject::idle::Idle;
 use crate::scan::AntivirusSettings;
 use crate::scan::banned::BannedSettings;
 use crate::smtp::protocol;
@@ -174,6 +175,8 @@ pub struct ContentdSettings {
     pub reinject: Address,
     /// Limit for connecting to it and for each of its replies before the message.
     pub reinject_timeout: Period,
+    /// How long a connection to it waits for another message; 0: each message has one of its own.
+    pub reinject_idle: Period,
     /// Networks whose clients may speak to us. UNIX sockets are always allowed.
     pub allow: Vec<String>,
     /// Our name in banner and EHLO; empty: the name of the host.
@@ -224,6 +227,7 @@ impl Default for ContentdSettings {
             http: "127.0.0.1:9124".into(),
             reinject: Address::tcp("127.0.0.1", 10025),
             reinject_timeout: Period::seconds(30),
+            reinject_idle: Period::seconds(5),
             allow: vec!["127.0.0.1".into(), "::1".into()],
             hostname: String::new(),
             max_sessions: 100,
@@ -278,12 +282,18 @@ impl ContentdSettings {
 
     /// The next hop.
     pub fn target(&self) -> Target {
-        Target { address: self.reinject.clone(), hostname: self.own_name(), timeout: self.reinject_timeout.0 }
+        Target {
+            address: self.reinject.clone(),
+            hostname: self.own_name(),
+            timeout: self.reinject_timeout.0,
+            idle: Idle::new(self.reinject_idle.0),
+        }
     }
 
     /// The smtpd that puts what it gets into the hold queue.
     pub fn target_on_hold(&self, hold: &Address) -> Target {
-        Target { address: hold.clone(), ..self.target() }
+        // What waits is connected to one next hop.
+        Target { address: hold.clone(), idle: Idle::new(self.reinject_idle.0), ..self.target() }
     }
 
     /// The limits of the dialogue.
@@ -336,6 +346,7 @@ impl ContentdSettings {
         );
         wrong("reinject_timeout", self.reinject_timeout >= self.proxy_timeout, "must be below contentd.proxy_timeout");
         wrong("reinject_timeout", self.reinject_timeout.0.is_zero(), "must not be 0");
+        wrong("reinject_idle", self.reinject_idle > Period::seconds(100), "must be at most 100s");
         let limits = [
             ("idle_timeout", self.idle_timeout),
             ("command_timeout", self.command_timeout),

@@ -61,7 +61,7 @@ impl Delivery {
         self.is_open = true;
         tokio::spawn(async move {
             let answer = hop.answer(Instant::now() + PATIENCE).await;
-            hop.quit().await;
+            hop.leave();
             match answer {
                 Ok(reply) if reply.is_success() => {
                     self.reply = reply.first_line().into_owned();

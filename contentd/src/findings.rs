@@ -4,6 +4,7 @@
 //! The words of [`FindingKind`] are a closed list; they appear in `scan --json`, in the log and in metrics alike.
 
 use crate::category::Category;
+use crate::digest::Digest;
 use std::fmt;
 use std::time::Duration;
 
@@ -78,8 +79,8 @@ pub struct Part {
     pub detected_type: String,
     /// Size of the decoded bytes.
     pub size: u64,
-    /// SHA-256 of the decoded bytes.
-    pub sha256: [u8; 32],
+    /// Of the decoded bytes.
+    pub digest: Digest,
     /// What the part lies in: `message/rfc822` or an archive's type; none in the message itself.
     pub container: Option<&'static str>,
     /// Whether it is a leaf. Others carry names and types only.

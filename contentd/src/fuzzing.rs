@@ -6,20 +6,30 @@ use common::handover::Secret;
 use crate::envelope::Envelope;
 use crate::handover::Handover;
 use crate::identity::Key;
-use crate::witness::packet::{LARGEST, Packet};
+use crate::witness::packet::Packet;
+use crate::witness::slate::{self, Entry};
 
-/// A packet for the witness. What can be read is written as the same bytes' packet again.
+/// A packet for the witness, and a place on its slate. What can be read is written as the same bytes again.
 pub fn witness_packet(bytes: &[u8]) {
-    if let Some(packet) = bytes.get(..bytes.len().min(LARGEST)).and_then(Packet::decode) {
-        let again = packet.encode().expect("what was read is not too large");
-        assert_eq!(Packet::decode(&again), Some(packet));
+    if let Some(packet) = Packet::decode(bytes) {
+        assert_eq!(packet.encode(), bytes);
+    }
+    if let Some(entry) = slate::decode(bytes) {
+        let again = slate::encode(&entry).expect("what was read is not too large");
+        let unanswered = match entry {
+            Entry::Dot { connection, id, keys, .. } => Entry::Dot { connection, id, keys, reply: None },
+            other => other,
+        };
+        assert_eq!(slate::decode(&again), Some(unanswered));
     }
 }
 
-/// A packet as the daemon makes it, from any text and any keys.
+/// An entry as the daemon makes it, from any text and any keys.
 pub fn witness_dot(id: &str, keys: Vec<Key>) {
-    if let Some(bytes) = (Packet::Dot { number: 1, id: id.to_owned(), keys: keys.clone() }).encode() {
-        let Some(Packet::Dot { keys: read, .. }) = Packet::decode(&bytes) else { panic!("our own packet is not read") };
+    if let Some(bytes) =
+        slate::encode(&Entry::Dot { connection: 1, id: id.to_owned(), keys: keys.clone(), reply: None })
+    {
+        let Some(Entry::Dot { keys: read, .. }) = slate::decode(&bytes) else { panic!("our own entry is not read") };
         assert_eq!(read, keys);
     }
 }

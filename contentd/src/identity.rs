@@ -2,7 +2,7 @@
 //! By what a message is known again when its client sends it once more: a hash of what the sender wrote, which the second try has
 //! unchanged, without what the Postfix in front adds to each try.
 //!
-//! Pure but for reading the message; of one over 1 MiB the first and last half MiB and the length count. Postfix puts its own `Received:` on top of what it got (with time and session of the try), and above that
+//! Pure but for reading the message; of one over 64 KiB the first and last 32 KiB and the length count. Postfix puts its own `Received:` on top of what it got (with time and session of the try), and above that
 //! what policyd has it prepend. Fields of the sender's own that stand above the first `Received:` count all the same.
 
 use std::io;
@@ -13,7 +13,7 @@ use crate::message::{Limits, header};
 use crate::spool::Message;
 
 /// How much is looked at of a message from its start, and, when it is longer than both together, from its end.
-const SAMPLE: usize = 512 * 1024;
+const SAMPLE: usize = 32 * 1024;
 /// Fields that the sender's software writes and a relay never changes.
 const ORIGIN: [&str; 7] = ["From", "To", "Cc", "Subject", "Date", "Message-ID", "Sender"];
 

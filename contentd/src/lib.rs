@@ -15,6 +15,7 @@ pub mod config;
 pub mod daemon;
 mod decision;
 mod delivery;
+pub mod digest;
 pub mod envelope;
 pub mod findings;
 #[cfg(fuzzing)]

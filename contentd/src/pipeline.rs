@@ -6,10 +6,10 @@
 
 use crate::active::ActiveSettings;
 use crate::budget::{self, Budget};
-use crate::checks::Checks;
+use crate::checks::{self, Checks};
 use crate::config::Settings;
 use crate::envelope::Envelope;
-use crate::findings::{Finding, FindingKind, Findings, Outcome, PARSER, Scan};
+use crate::findings::{Banned, Finding, FindingKind, Findings, Outcome, PARSER, Scan};
 use crate::message::Limits;
 use crate::message::parts::{self, View};
 use crate::message::rename;
@@ -24,6 +24,7 @@ use crate::unpack::passwords;
 use bytes::Bytes;
 use common::config::Mistakes;
 use metrics::{counter, histogram};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,6 +32,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// How much later than the deadline a stage is cut off that does not keep it.
 const GRACE: Duration = Duration::from_millis(500);
+/// A message of this size is walked at once.
+const SMALL: usize = 32 * 1024;
 /// Memory that all messages under inspection share, in KiB. A larger message is inspected alone.
 const MEMORY_KIB: u32 = 64 * 1024;
 
@@ -71,7 +74,7 @@ impl Pipeline {
         let engines = Engines::new(&settings.antivirus, &settings.contentd.place().dir);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Pipeline {
-            limits: Limits { texts: engines.want_texts(), ..settings.mime.limits() },
+            limits: Limits { texts: engines.want_texts(), sha256: false, ..settings.mime.limits() },
             budget: settings.unpack.limits(),
             banned,
             checks,
@@ -88,6 +91,12 @@ impl Pipeline {
     /// The same, with helpers for what is risky to take apart.
     pub fn with_helpers(self, helpers: Option<Arc<Helpers>>) -> Pipeline {
         Pipeline { helpers, ..self }
+    }
+
+    /// The same, whose findings show the SHA-256 of each part.
+    pub fn with_sha256(mut self) -> Pipeline {
+        self.limits.sha256 = true;
+        self
     }
 
     /// Whether the scanners are there, and which signatures they have.
@@ -187,32 +196,20 @@ impl Pipeline {
                 return;
             }
         };
-        let permit = Arc::clone(&self.processors).acquire_owned().await;
-        let (limits, budget, until) = (self.limits, self.budget, deadline.into_std());
-        let (checks, banned) = (Arc::clone(&self.checks), Arc::clone(&self.banned));
-        let (helpers, common) = (self.helpers.clone(), self.common_passwords.clone());
-        let recipients: Vec<String> = envelope.recipients.iter().map(|path| path.address.clone()).collect();
-        let walk = move || {
-            let _permit = permit;
-            let size = raw.len() as u64;
-            let mut budget = Budget::new(&budget, size, limits.readings(size), until);
-            let mut view = parts::walk(&raw, &limits, &mut budget);
-            queue.put(as_it_came(&raw, &view), Seen::Nowhere);
-            std::mem::take(&mut view.texts).into_iter().for_each(|text| queue.put(text.into(), Seen::InMail));
-            let words =
-                || common.as_deref().map_or_else(Vec::new, |common| passwords::of(&raw, &limits, common, until));
-            let means = unpack::Means { helpers: helpers.as_deref(), words: Some(&words) };
-            let view = unpack::unpack_with(means, view, &limits, &mut budget, &mut |kept| {
-                let seen = if kept.alike { Seen::InArchive } else { Seen::Nowhere };
-                queue.put(kept.bytes.into(), seen);
-            });
-            drop(queue);
-            let mut checked = checks.run(&raw, &view.heads);
-            let judged = banned.judge(&view.parts, &recipients);
-            let renamed = rename::apply(&judged.renamed, &raw, &view.heads, &mut checked);
-            (view, checked, [judged.banned, renamed].concat())
+        let recipients = envelope.recipients.iter().map(|path| path.address.clone()).collect();
+        let work = Work {
+            limits: self.limits,
+            budget: Budget::new(&self.budget, size(&raw), self.limits.readings(size(&raw)), deadline.into_std()),
+            checks: Arc::clone(&self.checks),
+            banned: Arc::clone(&self.banned),
+            helpers: self.helpers.clone(),
+            passwords: self.common_passwords.clone(),
+            until: deadline.into_std(),
+            recipients,
+            raw,
+            queue,
         };
-        let walked = tokio::task::spawn_blocking(walk).await;
+        let walked = self.walk(work).await;
         histogram!("octroi_contentd_stage_seconds", "stage" => "parse").record(started.elapsed().as_secs_f64());
         match walked {
             Ok((View { parts, findings: found, .. }, checked, banned)) => {
@@ -223,16 +220,91 @@ impl Pipeline {
                 found.into_iter().for_each(|finding| findings.add(finding));
             }
             Err(error) => {
-                tracing::error!(id = findings.id, %error, "the parser broke off; this is a bug");
+                tracing::error!(id = findings.id, error, "the parser broke off; this is a bug");
                 counter!("octroi_contentd_stage_failures_total", "stage" => "parse").increment(1);
                 findings.add(Finding::new(FindingKind::StageFailed, "", "parse"));
             }
         }
     }
 
+    /// Does the work, at once when it is little: to wake another thread costs more than to walk a small message. Err: it panicked.
+    async fn walk(&self, mut work: Work) -> Result<Worked, String> {
+        let mut view = None;
+        if work.is_little() {
+            let walked = std::panic::catch_unwind(AssertUnwindSafe(|| work.walk())).map_err(|_| "panic".to_owned())?;
+            if unpack::is_needless(&walked) {
+                work.queue.never_wait();
+                let finished = std::panic::catch_unwind(AssertUnwindSafe(|| work.finish(walked)));
+                return finished.map_err(|_| "panic".to_owned());
+            }
+            view = Some(walked);
+        }
+        // The semaphore is never closed, so this always gives a permit.
+        let permit = Arc::clone(&self.processors).acquire_owned().await;
+        work.budget.pause();
+        let rest = move || {
+            let _permit = permit;
+            work.budget.resume();
+            let view = view.unwrap_or_else(|| work.walk());
+            work.finish(view)
+        };
+        tokio::task::spawn_blocking(rest).await.map_err(|error| error.to_string())
+    }
+
     /// Whether these two recipients have to come in messages of their own, because not the same files are banned for them.
     pub(crate) fn separates(&self, one: &str, other: &str) -> bool {
         self.banned.separates(one, other)
+    }
+}
+
+fn size(raw: &Bytes) -> u64 {
+    raw.len() as u64
+}
+
+/// A message that is taken apart: what that needs.
+struct Work {
+    raw: Bytes,
+    limits: Limits,
+    budget: Budget,
+    checks: Arc<Checks>,
+    banned: Arc<BannedFiles>,
+    helpers: Option<Arc<Helpers>>,
+    /// Tried after those in the message; none: no password is tried.
+    passwords: Option<Arc<[String]>>,
+    until: std::time::Instant,
+    recipients: Vec<String>,
+    queue: Queue,
+}
+
+/// What has been found: by the decoders, by Postfix's tables, of files that are not allowed.
+type Worked = (View, checks::Outcome, Vec<Banned>);
+
+impl Work {
+    /// Whether it takes so little time that the other sessions of this thread may wait for it.
+    fn is_little(&self) -> bool {
+        self.raw.len() <= SMALL && self.checks.is_empty()
+    }
+
+    fn walk(&mut self) -> View {
+        parts::walk(&self.raw, &self.limits, &mut self.budget)
+    }
+
+    /// Opens archives, gives the engines what they should see, and applies tables and lists.
+    fn finish(self, mut view: View) -> Worked {
+        let Work { raw, limits, mut budget, checks, banned, helpers, passwords, until, recipients, queue } = self;
+        queue.put(as_it_came(&raw, &view), Seen::Nowhere);
+        std::mem::take(&mut view.texts).into_iter().for_each(|text| queue.put(text.into(), Seen::InMail));
+        let words = || passwords.as_deref().map_or_else(Vec::new, |common| passwords::of(&raw, &limits, common, until));
+        let means = unpack::Means { helpers: helpers.as_deref(), words: Some(&words) };
+        let view = unpack::unpack_with(means, view, &limits, &mut budget, &mut |kept| {
+            let seen = if kept.alike { Seen::InArchive } else { Seen::Nowhere };
+            queue.put(kept.bytes.into(), seen);
+        });
+        drop(queue);
+        let mut checked = checks.run(&raw, &view.heads);
+        let judged = banned.judge(&view.parts, &recipients);
+        let renamed = rename::apply(&judged.renamed, &raw, &view.heads, &mut checked);
+        (view, checked, [judged.banned, renamed].concat())
     }
 }
 

@@ -95,7 +95,7 @@ type Pending = (String, JoinHandle<io::Result<Report>>);
 /// Inspects all messages. Status 0; 65 when something cannot be read, 69 when a configured scanner gives no answer.
 pub async fn run(arguments: ScanArgs, settings: Settings) -> ExitCode {
     let pipeline = match Pipeline::new(&settings) {
-        Ok(pipeline) => pipeline.with_helpers(Some(Helpers::new(Program::own(), &settings.unpack))),
+        Ok(pipeline) => pipeline.with_sha256().with_helpers(Some(Helpers::new(Program::own(), &settings.unpack))),
         Err(mistakes) => return exit::fail("contentd", exit::CONFIG, mistakes),
     };
     let run = Arc::new(Run {
@@ -218,7 +218,7 @@ fn part_json(part: &Part) -> Value {
         "type": declared_type(part),
         "detected_type": part.detected_type,
         "size": part.size,
-        "sha256": hex(&part.sha256),
+        "sha256": part.digest.sha256().map(|digest| hex(digest)),
         "container": part.container,
     })
 }

@@ -148,6 +148,8 @@ pub struct Writer {
     /// Not yet in the file.
     pending: Vec<u8>,
     file: Option<File>,
+    /// In the file.
+    written: u64,
     len: u64,
 }
 
@@ -159,7 +161,9 @@ impl Writer {
 
     /// The same, with bytes that have been set aside for it.
     pub(crate) fn with(place: Place, share: Share) -> Writer {
-        Writer { place, share, pending: Vec::new(), file: None, len: 0 }
+        // One allocation instead of many: the client has said how much will come.
+        let room = usize::try_from(share.bytes).unwrap_or(place.memory).min(place.memory);
+        Writer { place, share, pending: Vec::with_capacity(room), file: None, written: 0, len: 0 }
     }
 
     /// Bytes written so far.
@@ -174,9 +178,21 @@ impl Writer {
 
     /// Adds bytes; over the memory limit they go to the file.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
-        self.share.spend(bytes.len() as u64)?;
-        self.len += bytes.len() as u64;
-        self.pending.extend_from_slice(bytes);
+        self.pending().extend_from_slice(bytes);
+        self.added().await
+    }
+
+    /// Where the next bytes are to be appended; [`Writer::added`] has to follow.
+    pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
+        &mut self.pending
+    }
+
+    /// Accounts for what has been appended.
+    pub(crate) async fn added(&mut self) -> Result<(), SpoolError> {
+        let accounted = usize::try_from(self.len - self.written).unwrap_or(usize::MAX);
+        let added = self.pending.len().saturating_sub(accounted) as u64;
+        self.share.spend(added).inspect_err(|_| self.pending.truncate(accounted))?;
+        self.len += added;
         let limit = if self.file.is_some() { WRITE_BUFFER } else { self.place.memory };
         if self.pending.len() > limit { self.flush().await } else { Ok(()) }
     }
@@ -208,6 +224,7 @@ impl Writer {
         });
         match written.await.map_err(io::Error::other).flatten() {
             Ok(file) => {
+                self.written = self.len;
                 self.file = Some(file);
                 Ok(())
             }

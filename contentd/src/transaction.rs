@@ -177,22 +177,24 @@ impl<'a> Transaction<'a> {
     async fn receive(&mut self) -> Result<Message, Stop> {
         let started = Instant::now();
         let settings = &self.running.settings.contentd;
-        let (mut decoder, mut piece) = (Decoder::default(), Vec::new());
+        let (mut decoder, mut unwanted) = (Decoder::default(), Vec::new());
         let mut kept = Ok(match self.share.take() {
             Some(share) => Writer::with(settings.place(), share),
             None => Writer::new(settings.place(), self.daemon.budget.clone()),
         });
         loop {
             let input = self.front.input();
-            let used = decoder.feed(input, &mut piece);
+            let into = kept.as_mut().map_or(&mut unwanted, Writer::pending);
+            let before = into.len();
+            let used = decoder.feed(input, into);
+            self.decision.size += (into.len() - before) as u64;
             input.advance(used);
+            unwanted.clear();
             if let Ok(writer) = &mut kept
-                && let Err(stop) = store(writer, &piece, settings.max_size.0).await
+                && let Err(stop) = store(writer, settings.max_size.0).await
             {
                 kept = Err(stop);
             }
-            self.decision.size += piece.len() as u64;
-            piece.clear();
             if decoder.is_done() {
                 break;
             }
@@ -241,20 +243,20 @@ impl<'a> Transaction<'a> {
             }
             Some(_) => {
                 counter!("octroi_contentd_repeats_total").increment(1);
-                self.leave_out(&delivered).await;
+                self.leave_out(&delivered);
                 self.refuse_poison(identity.key(), message).await
             }
         }
     }
 
     /// Those who have the message do not get it again.
-    async fn leave_out(&mut self, delivered: &[Option<String>]) {
+    fn leave_out(&mut self, delivered: &[Option<String>]) {
         let mut rest = self.envelope.clone();
         let mut had = delivered.iter();
         rest.recipients.retain(|_| had.next().is_none_or(Option::is_none));
         self.outgoing = Some(rest);
         if let Some(hop) = self.hop.take() {
-            hop.quit().await;
+            hop.leave();
         }
     }
 
@@ -348,7 +350,7 @@ impl<'a> Transaction<'a> {
         if (changed.is_some() || handover.has(&Order::Hold))
             && let Some(hop) = self.hop.take()
         {
-            hop.quit().await;
+            hop.leave();
         }
         self.outgoing = changed.or(self.outgoing.take());
         handover.obeyed();
@@ -360,7 +362,7 @@ impl<'a> Transaction<'a> {
         let started = Instant::now();
         let key = self.identity.map(|identity| identity.key()).unwrap_or_default();
         let _turn = self.turn(key).await?;
-        self.inspecting = Some(self.daemon.witness.inspecting(self.envelope.id.as_str(), key));
+        self.inspecting = self.daemon.witness.inspecting(self.envelope.id.as_str(), key);
         let others = self.daemon.inspected.load(Ordering::Relaxed);
         let inspected = self.running.pipeline.inspect(&self.envelope, message, self.clock.deadline);
         let findings = tokio::select! {
@@ -443,8 +445,8 @@ impl<'a> Transaction<'a> {
 
     /// The final dot and the answer to it. From here on a witness knows what we know.
     async fn finish(&mut self, mut hop: NextHop) -> Result<Reply, Stop> {
-        let mut delivery = self.delivery(&hop);
-        match hop.dot(self.clock.answer_by).await {
+        let mut delivery = self.delivery(&mut hop);
+        match hop.dot(self.clock.deadline, self.clock.answer_by).await {
             Ok(None) => {}
             Ok(Some(early)) => {
                 delivery.over();
@@ -512,12 +514,9 @@ impl<'a> Transaction<'a> {
     }
 
     /// The delivery of this message over `hop`, with a witness if there is one.
-    fn delivery(&self, hop: &NextHop) -> Delivery {
+    fn delivery(&self, hop: &mut NextHop) -> Delivery {
         let (keys, id, witness) = (self.keys(), self.envelope.id.to_string(), &self.daemon.witness);
-        let held = hop
-            .connection()
-            .filter(|_| witness.is_there() && !keys.is_empty())
-            .map(|connection| witness.dot(connection, &id, keys.clone()));
+        let held = if keys.is_empty() { None } else { hop.witnessed(witness, &id, &keys) };
         let ledger = self.daemon.ledger.clone();
         Delivery { id, keys, held, ledger, keep: self.keep(), reply: String::new(), is_open: false }
     }
@@ -603,12 +602,13 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// Adds a piece of the message to the spool.
-async fn store(writer: &mut Writer, piece: &[u8], max_size: u64) -> Result<(), Stop> {
-    if writer.len() + piece.len() as u64 > max_size {
+/// Keeps what has been appended to the spool.
+async fn store(writer: &mut Writer, max_size: u64) -> Result<(), Stop> {
+    writer.added().await.map_err(spool_failed)?;
+    if writer.len() > max_size {
         return Err(Stop { reply: Some(too_big()), reason: "too-big" });
     }
-    writer.write(piece).await.map_err(spool_failed)
+    Ok(())
 }
 
 fn spool_failed(error: SpoolError) -> Stop {

@@ -15,4 +15,5 @@ mod load;
 mod once;
 mod process;
 mod quarantine;
+mod reuse;
 mod service;

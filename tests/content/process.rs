@@ -22,7 +22,7 @@ pub(crate) fn contentd_with(folder: &Path, hop: &NextHop, more: &str) -> (Daemon
     std::fs::create_dir_all(&state).expect("a folder for what is kept");
     let text = format!(
         "[store]\nurl = \"sqlite:{}\"\n[ledger]\ndirectory = \"{}\"\n[quarantine]\ndirectory = \"{}\"\n{more}\n\
-        [contentd]\nlisten = [\"{address}\"]\nhttp = \"\"\nreinject = \"{}\"\nspool_dir = \"{}\"\n",
+        [contentd]\nlisten = [\"{address}\"]\nhttp = \"\"\nreinject = \"{}\"\nreinject_idle = \"0s\"\nspool_dir = \"{}\"\n",
         state.join("octroi.db").display(),
         state.join("contentd").display(),
         state.join("quarantine").display(),

@@ -52,8 +52,11 @@ impl Place {
     /// The real command.
     async fn octroi(&self, arguments: &[&str]) -> (i32, String) {
         let file = self.folder.path().join("octroi.toml");
-        let text =
-            format!("[contentd]\nreinject = \"{}\"\nhostname = \"filter.test\"\n{}", self.hop.address(), self.lines);
+        let text = format!(
+            "[contentd]\nreinject = \"{}\"\nreinject_idle = \"0s\"\nhostname = \"filter.test\"\n{}",
+            self.hop.address(),
+            self.lines
+        );
         std::fs::write(&file, text).expect("written");
         let mut command = tokio::process::Command::new(binary("octroi").expect("built"));
         let output = command.arg("--config").arg(&file).arg("quarantine").args(arguments).output().await.expect("run");

@@ -42,7 +42,10 @@ fn by_archive<'f>(findings: &'f Findings, root: &str) -> BTreeMap<String, Vec<(&
         let holders = members.iter().map(|(other, _)| *other).filter(|other| path.starts_with(&format!("{other}/")));
         let holder = holders.max_by_key(|other| other.len()).unwrap_or(root);
         let name = part.names.first().map_or("", String::as_str);
-        archives.entry(holder.to_owned()).or_default().push((name, hex(&part.sha256)));
+        archives
+            .entry(holder.to_owned())
+            .or_default()
+            .push((name, hex(part.digest.sha256().expect("SHA-256 is wanted"))));
     }
     archives
 }

@@ -32,7 +32,7 @@ fn hex(bytes: &[u8]) -> String {
 fn contents(findings: &Findings) -> HashMap<String, usize> {
     let mut contents = HashMap::new();
     for part in findings.parts.iter().filter(|part| part.leaf) {
-        *contents.entry(hex(&part.sha256)).or_default() += 1;
+        *contents.entry(hex(part.digest.sha256().expect("SHA-256 is wanted"))).or_default() += 1;
     }
     contents
 }

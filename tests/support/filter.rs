@@ -67,7 +67,9 @@ impl Filter {
 pub fn settings(hop: &Address, lines: &str) -> Settings {
     // A store that is not there, unless the test names one: the mail of most tests needs none.
     let store = if lines.contains("[store]") { "" } else { "[store]\nurl = \"sqlite:/dev/null/none.db\"\n" };
-    let text = format!("[contentd]\nreinject = \"{hop}\"\nhostname = \"filter.test\"\n{lines}\n{store}");
+    // A session with the next hop for each message, unless the test is about that: orders are given by session.
+    let idle = if lines.contains("reinject_idle") { "" } else { "reinject_idle = \"0s\"\n" };
+    let text = format!("[contentd]\nreinject = \"{hop}\"\nhostname = \"filter.test\"\n{idle}{lines}\n{store}");
     let source = Source::from_text("test.toml", &text).expect("good TOML");
     Settings::read(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }

@@ -54,13 +54,13 @@ const BASE64: [u8; 256] = {
 
 /// Decodes base64, passing over every byte that is not of its alphabet. A group cut short gives the whole bytes it holds.
 pub fn base64(input: &[u8], padding: Padding) -> Decoded {
-    let mut decoded = Decoded { bytes: Vec::with_capacity(input.len() / 4 * 3 + 3), ..Decoded::default() };
+    let mut decoded = Decoded { bytes: Vec::with_capacity(input.len() / 4 * 3 + LINE), ..Decoded::default() };
     let (mut group, mut filled) = (0u32, 0u8);
-    let mut padded = false;
+    let (mut padded, mut line) = (false, LINE);
     let mut rest = input;
     while let Some(&byte) = rest.first() {
         if filled == 0 && !padded {
-            let clean = clean_groups(rest, &mut decoded.bytes);
+            let clean = clean_groups(rest, &mut line, &mut decoded.bytes);
             if clean > 0 {
                 rest = &rest[clean..];
                 continue;
@@ -96,43 +96,75 @@ pub fn base64(input: &[u8], padding: Padding) -> Decoded {
     decoded
 }
 
-/// Decodes the groups at the start of `input` that are of the alphabet and nothing else, in blocks, and gives the length of what was
-/// decoded: nearly every line of nearly every attachment is one such run.
-fn clean_groups(input: &[u8], bytes: &mut Vec<u8>) -> usize {
+/// The most that is decoded at once: a line of a MIME body with room to spare (RFC 2045 section 6.8 has 76).
+const LINE: usize = 128;
+
+/// Decodes the groups at the start of `input` that are of the alphabet and nothing else, and gives the length of what was
+/// decoded: nearly every line of nearly every attachment is one such run, and nearly all lines of one are as long as the first, `line`.
+fn clean_groups(input: &[u8], line: &mut usize, bytes: &mut Vec<u8>) -> usize {
     let mut used = 0;
-    for block in input.chunks_exact(32) {
-        let mut decoded = [0; 24];
-        if !decode_groups(block, &mut decoded) {
-            break;
-        }
-        bytes.extend_from_slice(&decoded);
-        used += block.len();
+    while let Some((run, _)) = input[used..].split_at_checked(*line)
+        && input.get(used + *line).is_none_or(|end| *end == b'\r' || *end == b'\n')
+        && decode_run(run, bytes)
+    {
+        let end = &input[used + *line..];
+        used += *line + end.iter().take(2).take_while(|byte| matches!(**byte, b'\r' | b'\n')).count();
     }
-    for block in input[used..].chunks_exact(4) {
-        let mut decoded = [0; 3];
-        if !decode_groups(block, &mut decoded) {
-            break;
-        }
-        bytes.extend_from_slice(&decoded);
-        used += block.len();
+    if used > 0 {
+        return used;
     }
-    used
+    let most = input.len().min(LINE);
+    let run = &input[..memchr::memchr2(b'\r', b'\n', &input[..most]).unwrap_or(most)];
+    let run = &run[..run.len() / 4 * 4];
+    if decode_run(run, bytes) {
+        *line = run.len().max(4);
+        return run.len();
+    }
+    // What ends the run is somewhere in this line.
+    run.chunks_exact(4).take_while(|group| decode_run(group, bytes)).count() * 4
 }
+
+/// Decodes whole groups, of at most one line; false, and nothing added, when a character is not of the alphabet.
+fn decode_run(run: &[u8], bytes: &mut Vec<u8>) -> bool {
+    let mut decoded = [0; LINE / 4 * 3];
+    let decoded = &mut decoded[..run.len() / 4 * 3];
+    let clean = decode_groups(run, decoded);
+    if clean {
+        bytes.extend_from_slice(decoded);
+    }
+    clean
+}
+
+/// What the characters at the four places of a group add to its value. With a table for each place a group is four look-ups and three
+/// or-operations.
+static GROUPS: [[u32; 256]; 4] = {
+    let mut tables = [[0; 256]; 4];
+    let (mut place, mut byte) = (0, 0);
+    while place < 4 {
+        while byte < 256 {
+            let value = BASE64[byte];
+            tables[place][byte] = if value < PAD { (value as u32) << (18 - 6 * place) } else { ALIEN };
+            byte += 1;
+        }
+        (place, byte) = (place + 1, 0);
+    }
+    tables
+};
+
+/// Added by what is not of the alphabet.
+const ALIEN: u32 = 1 << 31;
 
 /// Decodes whole groups; false when a character is not of the alphabet, and `out` is then meaningless.
 fn decode_groups(input: &[u8], out: &mut [u8]) -> bool {
     let mut seen = 0;
-    for (group, out) in input.chunks_exact(4).zip(out.chunks_exact_mut(3)) {
-        let mut bits = 0;
-        for &byte in group {
-            let value = BASE64[usize::from(byte)];
-            seen |= value;
-            bits = bits << 6 | u32::from(value);
-        }
-        out.copy_from_slice(&bits.to_be_bytes()[1..]);
+    for (group, out) in input.as_chunks::<4>().0.iter().zip(out.as_chunks_mut::<3>().0) {
+        let [a, b, c, d] = group.map(usize::from);
+        let bits = GROUPS[0][a] | GROUPS[1][b] | GROUPS[2][c] | GROUPS[3][d];
+        seen |= bits;
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        *out = bytes;
     }
-    // PAD, BLANK and JUNK have this bit, values do not.
-    seen & PAD == 0
+    seen & ALIEN == 0
 }
 
 /// Writes the whole bytes of an unfinished group: two characters hold one, three hold two.

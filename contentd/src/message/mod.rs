@@ -37,6 +37,8 @@ pub struct Limits {
     pub part_bytes: u64,
     /// Decoded bytes of all readings of all parts, as a multiple of the size of the message.
     pub expansion: u64,
+    /// Whether parts get their SHA-256: it costs as much as all other work on a large part.
+    pub sha256: bool,
     /// Whether text parts are kept, too, for a scanner that reads no mail.
     pub texts: bool,
 }
@@ -62,6 +64,7 @@ impl Default for Limits {
             readings: 20,
             part_bytes: 50_000_000,
             expansion: 4,
+            sha256: true,
             texts: false,
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! Walks a message and describes every part: name, types, size and SHA-256 of the decoded bytes (RFC 2046).
+//! Walks a message and describes every part: name, types, size and digest of the decoded bytes (RFC 2046).
 //!
 //! The walk is a work list with limits, not a recursion. Where a header leaves several readings open, all are
 //! followed: every end of the header section, every type, every way to divide a multipart (`multipart`), every encoding, and data
@@ -11,10 +11,10 @@ use super::parse::{self, Encoding, Entity};
 use super::{Limits, kind, multipart, syntax};
 use crate::budget::Budget;
 use crate::category::Category;
+use crate::digest::Digest;
 use crate::findings::{Finding, FindingKind, Part};
 use crate::unpack::format;
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -465,7 +465,7 @@ impl Walk<'_> {
             types: entity.types.clone(),
             detected_type: String::new(),
             size: 0,
-            sha256: [0; 32],
+            digest: Digest::default(),
             container: item.container,
             leaf: false,
         });
@@ -521,7 +521,7 @@ impl Walk<'_> {
             types: entity.types.clone(),
             detected_type,
             size: bytes.len() as u64,
-            sha256: Sha256::digest(&bytes).into(),
+            digest: Digest::of(&bytes, self.limits.sha256),
             container: item.container,
             leaf: true,
         });
@@ -544,8 +544,8 @@ impl Walk<'_> {
             return;
         }
         let leaves = || self.view.parts.iter().filter(|part| part.leaf);
-        let first: HashSet<&[u8; 32]> = leaves().filter(|part| !is_other(part)).map(|part| &part.sha256).collect();
-        let differs = |part: &&Part| is_other(part) && is_file(&part.detected_type) && !first.contains(&part.sha256);
+        let first: HashSet<&Digest> = leaves().filter(|part| !is_other(part)).map(|part| &part.digest).collect();
+        let differs = |part: &&Part| is_other(part) && is_file(&part.detected_type) && !first.contains(&part.digest);
         let found = leaves().find(differs).map(|part| (part.path.clone(), part.detected_type.clone()));
         if let Some((path, kind)) = found {
             self.find(FindingKind::ReadingsDiffer, &path, kind);

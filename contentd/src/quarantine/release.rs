@@ -193,8 +193,7 @@ async fn send(
     let own = [HeaderField::new("X-Quarantine-ID", &kept.entry.id)];
     let edit = edit::plan(&bytes, &own, headers);
     let message = Message::from_bytes(bytes);
-    let mut hop = NextHop::open(target, &[]).await?;
-    let reply = hop.mail(kept.entry.sender_path.as_bytes()).await?;
+    let (mut hop, reply) = NextHop::begin_with(target, &[], kept.entry.sender_path.as_bytes()).await?;
     if !reply.is_success() {
         return Ok(reply);
     }
@@ -215,7 +214,7 @@ async fn send(
         Failure::Connect(_) | Failure::Spool(_) => error,
         _ => HopError { stage: Stage::End, ..error },
     })?;
-    hop.quit().await;
+    hop.leave();
     Ok(reply)
 }
 

@@ -315,7 +315,7 @@ mod tests {
             types: own(types),
             detected_type: detected_type.to_owned(),
             size: 1,
-            sha256: [0; 32],
+            digest: Default::default(),
             container: None,
             leaf: true,
         }

@@ -262,7 +262,7 @@ mod tests {
             types: vec![declared.into()],
             detected_type: detected.into(),
             size: 1,
-            sha256: [0; 32],
+            digest: Default::default(),
             container: None,
             leaf: true,
         }

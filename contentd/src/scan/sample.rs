@@ -79,18 +79,25 @@ const ROOM_KIB: u32 = 64 * 1024;
 pub struct Queue {
     feeds: Vec<mpsc::UnboundedSender<Arc<Piece>>>,
     room: Arc<Semaphore>,
+    /// Whether the decoders may be made to wait.
+    waits: bool,
 }
 
 impl Queue {
     /// A queue for so many engines, and their ends of it.
     pub fn new(engines: usize) -> (Queue, Vec<Feed>) {
         let (feeds, ends) = (0..engines).map(|_| mpsc::unbounded_channel()).unzip();
-        (Queue { feeds, room: Arc::new(Semaphore::new(ROOM_KIB as usize)) }, ends)
+        (Queue { feeds, room: Arc::new(Semaphore::new(ROOM_KIB as usize)), waits: true }, ends)
     }
 
     /// Whether any engine still wants to see something.
     pub fn is_wanted(&self) -> bool {
         self.feeds.iter().any(|feed| !feed.is_closed())
+    }
+
+    /// For decoders that run on a thread where nobody may wait, with a message so small that it is no matter.
+    pub fn never_wait(&mut self) {
+        self.waits = false;
     }
 
     /// Gives a piece to all engines. Called on the thread that decodes, and waits there for room. When the engines
@@ -100,18 +107,25 @@ impl Queue {
             return;
         }
         let kib = u32::try_from(sample.len() / 1024 + 1).unwrap_or(ROOM_KIB).min(ROOM_KIB);
-        let room = tokio::runtime::Handle::current().block_on(async {
-            tokio::select! {
-                // The semaphore is never closed, so this always gives a permit.
-                room = Arc::clone(&self.room).acquire_many_owned(kib) => room.ok(),
-                () = self.all_closed() => None,
-            }
-        });
+        let room = match Arc::clone(&self.room).try_acquire_many_owned(kib) {
+            Err(_) if self.waits => self.wait_for_room(kib),
+            room => room.ok(),
+        };
         let piece = Arc::new(Piece { sample, seen, _room: room });
         for feed in &self.feeds {
             // An engine that listens no more has said what there is to say.
             let _ = feed.send(Arc::clone(&piece));
         }
+    }
+
+    fn wait_for_room(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
+        tokio::runtime::Handle::current().block_on(async {
+            tokio::select! {
+                // The semaphore is never closed, so this always gives a permit.
+                room = Arc::clone(&self.room).acquire_many_owned(kib) => room.ok(),
+                () = self.all_closed() => None,
+            }
+        })
     }
 
     async fn all_closed(&self) {

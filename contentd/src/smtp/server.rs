@@ -19,7 +19,7 @@ use crate::admission::Admitted;
 use crate::daemon::{Daemon, Running};
 use crate::delivery::Delivery;
 use crate::envelope::{Envelope, MessageId, Path};
-use crate::reinject::{HopError, NextHop};
+use crate::reinject::NextHop;
 use crate::transaction::{Answer, Transaction, hop_error};
 
 /// Serves one connection to its end.
@@ -50,7 +50,7 @@ pub(crate) async fn serve(stream: Stream, daemon: Arc<Daemon>, stop: Cancellatio
         session.leave_untold(delivery, ended);
     }
     if let Some(hop) = session.hop {
-        hop.quit().await;
+        hop.leave();
     }
 }
 
@@ -97,7 +97,7 @@ impl Session {
             match step {
                 Step::Reply(reply) => self.front.reply(&reply),
                 Step::Reset(reply) => {
-                    self.leave_hop().await;
+                    self.leave_hop();
                     self.front.reply(&reply);
                 }
                 Step::Close(reply) => return self.close(&reply).await,
@@ -144,10 +144,10 @@ impl Session {
         }
     }
 
-    async fn leave_hop(&mut self) {
+    fn leave_hop(&mut self) {
         self.admitted = None;
         if let Some(hop) = self.hop.take() {
-            hop.quit().await;
+            hop.leave();
         }
     }
 
@@ -158,7 +158,7 @@ impl Session {
             Err(refusal) => return self.front.reply(&refusal.reply()),
         };
         let envelope = Envelope::new(MessageId::generate(), path, self.dialogue.client().clone());
-        match self.ask_sender(&envelope).await {
+        match NextHop::begin(&self.running.target, &envelope).await {
             Ok((hop, reply)) => {
                 self.front.reply(&reply);
                 if reply.is_success() {
@@ -166,17 +166,11 @@ impl Session {
                     self.admitted = Some(admitted);
                     self.dialogue.begin(envelope);
                 } else {
-                    hop.quit().await;
+                    hop.leave();
                 }
             }
             Err(error) => self.front.reply(&hop_error(&envelope.id, &error)),
         }
-    }
-
-    async fn ask_sender(&self, envelope: &Envelope) -> Result<(NextHop, Reply), HopError> {
-        let mut hop = NextHop::open(&self.running.target, &envelope.client.forwarded).await?;
-        let reply = hop.mail(&envelope.sender.verbatim).await?;
-        Ok((hop, reply))
     }
 
     async fn recipient(&mut self, path: Path) {
@@ -236,7 +230,7 @@ impl Session {
         let heard = self.front.flush().await;
         self.replied = heard.is_ok();
         if let Some(hop) = hop {
-            hop.quit().await;
+            hop.leave();
         }
         if close { Err(FrontError::Timeout) } else { heard }
     }

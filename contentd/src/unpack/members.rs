@@ -8,10 +8,10 @@ use super::Work;
 use super::format;
 use super::helper::Outlet;
 use crate::budget::{Budget, Over, Watch};
+use crate::digest::Digest;
 use crate::findings::{Finding, FindingKind, Part};
 use crate::message::{kind, parts::Kept};
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::rc::Rc;
@@ -120,7 +120,7 @@ struct List<'w, 'b> {
     /// Media type of the archive.
     container: &'static str,
     /// Digests of the members by path.
-    names: HashMap<String, [u8; 32]>,
+    names: HashMap<String, Digest>,
 }
 
 impl<'w, 'b> Members<'w, 'b> {
@@ -229,11 +229,11 @@ impl<'w, 'b> Members<'w, 'b> {
                 return outlet.member(names, self.listed, reader);
             }
         };
-        let (mut data, mut digest) = (Vec::new(), Sha256::new());
-        let ended = list.fill(&mut data, &mut digest, reader);
+        let mut data = Vec::new();
+        let ended = list.fill(&mut data, reader);
         self.count += 1;
         let member = Member { names, count: self.count, listed: self.listed, alike, format: self.format };
-        let path = list.describe(&member, data.into(), digest.finalize().into())?;
+        let path = list.describe(&member, data.into())?;
         match ended {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -293,7 +293,7 @@ impl<'w, 'b> Members<'w, 'b> {
         if self.flaws <= FLAWS {
             list.work.find(flaw.finding(&path, self.format));
         }
-        let part = list.part(&path, &member, String::new(), 0, [0; 32]);
+        let part = list.part(&path, &member, String::new(), 0, Digest::default());
         let order = list.order(member.count);
         list.work.parts.push((order, part));
         Ok(())
@@ -343,7 +343,7 @@ struct Member<'m> {
 
 impl List<'_, '_> {
     /// Reads until the end (true) or the limit of one member (false).
-    fn fill(&mut self, data: &mut Vec<u8>, digest: &mut Sha256, reader: &mut dyn Read) -> Result<bool, Flaw> {
+    fn fill(&mut self, data: &mut Vec<u8>, reader: &mut dyn Read) -> Result<bool, Flaw> {
         let most = usize::try_from(self.work.budget.limits().member_bytes.0).unwrap_or(usize::MAX);
         let mut chunk = vec![0; CHUNK];
         loop {
@@ -355,13 +355,10 @@ impl List<'_, '_> {
             };
             self.work.budget.unpacked(read)?;
             if data.len() + read > most {
-                let rest = &chunk[..most - data.len()];
-                data.extend_from_slice(rest);
-                digest.update(rest);
+                data.extend_from_slice(&chunk[..most - data.len()]);
                 return Ok(false);
             }
             data.extend_from_slice(&chunk[..read]);
-            digest.update(&chunk[..read]);
         }
     }
 
@@ -382,8 +379,9 @@ impl List<'_, '_> {
         [&*self.holder.order, &[count]].concat()
     }
 
-    fn describe(&mut self, member: &Member<'_>, data: Bytes, digest: [u8; 32]) -> Result<String, Over> {
+    fn describe(&mut self, member: &Member<'_>, data: Bytes) -> Result<String, Over> {
         let path = self.name(member)?;
+        let digest = Digest::of(&data, self.work.limits.sha256);
         if let Some(other) = self.names.insert(path.clone(), digest) {
             // The same file twice is one file to whoever unpacks it.
             if other == digest {
@@ -416,7 +414,7 @@ impl List<'_, '_> {
         Ok(path)
     }
 
-    fn part(&self, path: &str, member: &Member<'_>, kind: String, size: u64, sha256: [u8; 32]) -> Part {
+    fn part(&self, path: &str, member: &Member<'_>, kind: String, size: u64, digest: Digest) -> Part {
         let names = member.names.iter().filter(|name| !name.is_empty()).map(|name| name.chars().take(NAME).collect());
         Part {
             path: path.to_owned(),
@@ -424,7 +422,7 @@ impl List<'_, '_> {
             types: Vec::new(),
             detected_type: kind,
             size,
-            sha256,
+            digest,
             container: Some(self.container),
             leaf: member.listed,
         }

@@ -107,6 +107,11 @@ pub fn unpack(view: View, limits: &Limits, budget: &mut Budget, give: &mut dyn F
     unpack_with(Means::default(), view, limits, budget, give)
 }
 
+/// Whether there is nothing to open.
+pub fn is_needless(view: &View) -> bool {
+    view.kept.iter().all(|kept| format::candidates(&kept.bytes).is_empty())
+}
+
 /// Opens all that a walk over a message has kept. The view comes back with the members behind the parts that hold them;
 /// `give` gets the bytes of everything that a scanner should see by itself.
 pub fn unpack_with(

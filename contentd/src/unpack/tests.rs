@@ -25,7 +25,7 @@ fn opened_by(means: Means<'_>, name: &str, bytes: Vec<u8>, limits: budget::Limit
         types: Vec::new(),
         detected_type: String::new(),
         size: bytes.len() as u64,
-        sha256: [0; 32],
+        digest: Default::default(),
         container: None,
         leaf: true,
     };

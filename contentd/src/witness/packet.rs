@@ -1,114 +1,48 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! What the daemon tells its witness, as packets. Pure.
+//! What the daemon sends its witness: descriptors, and what they are. Pure. What happens to messages stands on the slate.
 //!
 //! Both ends are the same program of the same version, so there is no version in it. A packet that cannot be read is a bug and is ignored.
 
-use crate::identity::Key;
+/// Number of a connection; given by the daemon, and used once.
+pub(crate) type ConnectionId = u32;
 
-/// The largest packet: more recipients than one message should ever have.
-pub(crate) const LARGEST: usize = 48 * 1024;
+/// The largest packet.
+pub(crate) const LARGEST: usize = 5;
 
-/// One thing that happens to a message. Numbers are given by the daemon and mean nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packet {
-    /// The final dot goes out on the socket that comes with the packet.
-    Dot {
-        /// By which the rest is told.
-        number: u32,
-        /// The message's id.
-        id: String,
-        /// Of the message for each of its recipients.
-        keys: Vec<Key>,
-    },
-    /// The next hop has taken the message, and the client has not been told yet.
-    Taken {
-        /// That of the dot.
-        number: u32,
-        /// What the next hop said.
-        reply: String,
-    },
-    /// It is over: the client has heard, or the next hop has not taken the message, or it is in the ledger.
-    Settled {
-        /// That of the dot.
-        number: u32,
-    },
-    /// A message is being inspected.
-    Inspecting {
-        /// By which its end is told.
-        number: u32,
-        /// The message's id.
-        id: String,
-        /// Of the message.
-        key: Key,
-    },
-    /// The inspection is over.
-    Inspected {
-        /// That of its beginning.
-        number: u32,
-    },
+    /// The slate comes with it.
+    Slate,
+    /// A connection to the next hop comes with it.
+    Opened(ConnectionId),
+    /// The daemon has closed it.
+    Closed(ConnectionId),
 }
 
 impl Packet {
-    /// The bytes; none when they would be too many.
-    pub(crate) fn encode(&self) -> Option<Vec<u8>> {
+    /// The bytes.
+    pub(crate) fn encode(self) -> [u8; LARGEST] {
         let (kind, number) = match self {
-            Packet::Dot { number, .. } => (b'.', number),
-            Packet::Taken { number, .. } => (b'2', number),
-            Packet::Settled { number } => (b'x', number),
-            Packet::Inspecting { number, .. } => (b'<', number),
-            Packet::Inspected { number } => (b'>', number),
+            Packet::Slate => (b's', 0),
+            Packet::Opened(number) => (b'+', number),
+            Packet::Closed(number) => (b'-', number),
         };
-        let mut out = vec![kind];
-        out.extend_from_slice(&number.to_be_bytes());
-        match self {
-            Packet::Dot { id, keys, .. } => {
-                text(&mut out, id);
-                keys.iter().for_each(|key| out.extend_from_slice(key));
-            }
-            Packet::Taken { reply, .. } => text(&mut out, reply),
-            Packet::Inspecting { id, key, .. } => {
-                text(&mut out, id);
-                out.extend_from_slice(key);
-            }
-            Packet::Settled { .. } | Packet::Inspected { .. } => {}
-        }
-        (out.len() <= LARGEST).then_some(out)
+        let [a, b, c, d] = number.to_be_bytes();
+        [kind, a, b, c, d]
     }
 
     /// Reads one packet.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Packet> {
-        let (kind, rest) = bytes.split_first()?;
-        let (number, rest) = rest.split_first_chunk()?;
-        let number = u32::from_be_bytes(*number);
+        let [kind, number @ ..]: [u8; LARGEST] = bytes.try_into().ok()?;
+        let number = ConnectionId::from_be_bytes(number);
         Some(match kind {
-            b'.' => {
-                let (id, rest) = take_text(rest)?;
-                let (keys, []) = rest.as_chunks::<16>() else { return None };
-                Packet::Dot { number, id, keys: keys.to_vec() }
-            }
-            b'2' => Packet::Taken { number, reply: take_text(rest)?.0 },
-            b'x' => Packet::Settled { number },
-            b'<' => {
-                let (id, rest) = take_text(rest)?;
-                Packet::Inspecting { number, id, key: rest.try_into().ok()? }
-            }
-            b'>' => Packet::Inspected { number },
+            b's' => Packet::Slate,
+            b'+' => Packet::Opened(number),
+            b'-' => Packet::Closed(number),
             _ => return None,
         })
     }
-}
-
-/// Text of up to 255 bytes; the rest is cut, at a character.
-fn text(out: &mut Vec<u8>, text: &str) {
-    let end = text.floor_char_boundary(255);
-    out.push(u8::try_from(end).unwrap_or(u8::MAX));
-    out.extend_from_slice(&text.as_bytes()[..end]);
-}
-
-fn take_text(bytes: &[u8]) -> Option<(String, &[u8])> {
-    let (length, rest) = bytes.split_first()?;
-    let (text, rest) = rest.split_at_checked(usize::from(*length))?;
-    Some((String::from_utf8(text.to_vec()).ok()?, rest))
 }
 
 #[cfg(test)]
@@ -118,27 +52,16 @@ mod tests {
 
     #[test]
     fn packets_come_back() {
-        for packet in [
-            Packet::Dot { number: 1, id: "1ABC".into(), keys: vec![[1; 16], [2; 16]] },
-            Packet::Dot { number: 1, id: String::new(), keys: vec![] },
-            Packet::Taken { number: u32::MAX, reply: "250 ok".into() },
-            Packet::Settled { number: 7 },
-            Packet::Inspecting { number: 7, id: "1ABC".into(), key: [3; 16] },
-            Packet::Inspected { number: 0 },
-        ] {
-            assert_eq!(Packet::decode(&packet.encode().unwrap()), Some(packet));
+        for packet in [Packet::Slate, Packet::Opened(u32::MAX), Packet::Closed(7)] {
+            assert_eq!(Packet::decode(&packet.encode()), Some(packet));
         }
-        assert_eq!(Packet::Dot { number: 1, id: String::new(), keys: vec![[0; 16]; 4000] }.encode(), None);
-        let long = Packet::Taken { number: 1, reply: "é".repeat(200) };
-        assert_eq!(Packet::decode(&long.encode().unwrap()), Some(Packet::Taken { number: 1, reply: "é".repeat(127) }));
+        assert_eq!(Packet::decode(b"+1"), None);
     }
 
     proptest! {
         #[test]
         fn any_bytes_never_panic(bytes: Vec<u8>) {
-            if let Some(packet) = Packet::decode(&bytes) {
-                prop_assert!(packet.encode().is_some());
-            }
+            Packet::decode(&bytes);
         }
     }
 }

@@ -16,59 +16,48 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::packet::{LARGEST, Packet};
+use super::packet::{ConnectionId, LARGEST, Packet};
 use super::record::Fact;
-use crate::identity::Key;
+use super::slate::{self, Entry};
 use crate::smtp::reply::ReplyParser;
 
 /// For a reply to the final dot (RFC 5321 section 4.5.3.2.6).
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A connection on which the final dot may have been sent.
-struct Held {
-    id: String,
-    keys: Vec<Key>,
-    connection: Option<OwnedFd>,
-    /// The reply, when the daemon has seen it.
-    taken: Option<String>,
-}
-
-/// What the daemon has told.
+/// What the daemon has given.
 #[derive(Default)]
-struct Known {
-    held: HashMap<u32, Held>,
-    inspecting: HashMap<u32, (String, Key)>,
+struct Given {
+    slate: Option<OwnedFd>,
+    connections: HashMap<ConnectionId, OwnedFd>,
 }
 
-impl Known {
-    fn learn(&mut self, packet: Packet, connection: Option<OwnedFd>) {
+impl Given {
+    fn take(&mut self, packet: Packet, descriptor: Option<OwnedFd>) {
         match packet {
-            Packet::Dot { number, id, keys } => {
-                drop(self.held.insert(number, Held { id, keys, connection, taken: None }))
-            }
-            Packet::Taken { number, reply } => {
-                if let Some(held) = self.held.get_mut(&number) {
-                    held.taken = Some(reply);
+            Packet::Slate => self.slate = descriptor.or(self.slate.take()),
+            Packet::Opened(number) => {
+                if let Some(connection) = descriptor {
+                    self.connections.insert(number, connection);
                 }
             }
-            Packet::Settled { number } => drop(self.held.remove(&number)),
-            Packet::Inspecting { number, id, key } => drop(self.inspecting.insert(number, (id, key))),
-            Packet::Inspected { number } => drop(self.inspecting.remove(&number)),
+            Packet::Closed(number) => drop(self.connections.remove(&number)),
         }
     }
+}
 
-    /// What is known at once when the daemon has ended.
-    fn facts(&self) -> Vec<Fact> {
-        let inspected = self.inspecting.values().map(|(id, key)| Fact::Inspected { id: id.clone(), key: *key });
-        let mut facts: Vec<Fact> = inspected.collect();
-        for held in self.held.values() {
-            facts.push(Fact::Sent { id: held.id.clone(), keys: held.keys.clone() });
-            if let Some(reply) = &held.taken {
-                facts.push(Fact::Delivered { id: held.id.clone(), reply: reply.clone() });
+/// What is known at once when the daemon has ended.
+fn facts(entries: &[Entry]) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    for entry in entries {
+        match entry.clone() {
+            Entry::Inspecting { id, key } => facts.push(Fact::Inspected { id, key }),
+            Entry::Dot { id, keys, reply, .. } => {
+                facts.push(Fact::Sent { id: id.clone(), keys });
+                facts.extend(reply.map(|reply| Fact::Delivered { id, reply }));
             }
         }
-        facts
     }
+    facts
 }
 
 /// Does its work; comes back when nothing is left to find out. Errors: no descriptor to listen on, no file to write to.
@@ -79,26 +68,30 @@ pub fn run(folder: &Path) -> io::Result<()> {
     let _ignored = runtime
         .block_on(async { [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal) });
     let mut file = RecordFile::make(folder)?;
-    let known = listen(&socket);
-    file.add(&known.facts())?;
-    resolve(known, &mut file)?;
+    let Given { slate, mut connections } = listen(&socket);
+    let entries = slate.map_or(Ok(Vec::new()), |slate| slate::read(&slate))?;
+    file.add(&facts(&entries))?;
+    let asked = entries.into_iter().filter_map(|entry| ask(entry, &mut connections)).collect();
+    // The others end now, with their daemon.
+    drop(connections);
+    resolve(asked, &mut file)?;
     file.leave()
 }
 
-/// Learns until the daemon has gone.
-fn listen(socket: &OwnedFd) -> Known {
-    let (mut known, mut buffer) = (Known::default(), vec![0; LARGEST]);
+/// Takes what comes until the daemon has gone.
+fn listen(socket: &OwnedFd) -> Given {
+    let (mut given, mut buffer) = (Given::default(), [0; LARGEST]);
     loop {
         match receive(socket, &mut buffer) {
-            Ok((0, _)) => return known,
-            Ok((length, connection)) => {
+            Ok((0, _)) => return given,
+            Ok((length, descriptor)) => {
                 if let Some(packet) = Packet::decode(&buffer[..length]) {
-                    known.learn(packet, connection);
+                    given.take(packet, descriptor);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // The daemon has died in a way that resets the connection.
-            Err(_) => return known,
+            Err(_) => return given,
         }
     }
 }
@@ -125,9 +118,7 @@ struct Asked {
 }
 
 /// Finds out, for all connections at once, what the next hop has.
-fn resolve(known: Known, file: &mut RecordFile) -> io::Result<()> {
-    let open = known.held.into_values().filter(|held| held.taken.is_none());
-    let mut asked: Vec<Asked> = open.filter_map(ask).collect();
+fn resolve(mut asked: Vec<Asked>, file: &mut RecordFile) -> io::Result<()> {
     let until = Instant::now() + PATIENCE;
     while !asked.is_empty() {
         let left = until.saturating_duration_since(Instant::now());
@@ -151,10 +142,11 @@ fn resolve(known: Known, file: &mut RecordFile) -> io::Result<()> {
 }
 
 /// Says that nothing more will come. When the dot was not sent, the next hop now sees that it never will be, and throws the message away.
-fn ask(held: Held) -> Option<Asked> {
-    let connection = held.connection?;
+fn ask(entry: Entry, connections: &mut HashMap<ConnectionId, OwnedFd>) -> Option<Asked> {
+    let Entry::Dot { connection, id, reply: None, .. } = entry else { return None };
+    let connection = connections.remove(&connection)?;
     rustix::net::shutdown(&connection, Shutdown::Write).ok()?;
-    Some(Asked { id: held.id, connection, parser: ReplyParser::default() })
+    Some(Asked { id, connection, parser: ReplyParser::default() })
 }
 
 impl Asked {

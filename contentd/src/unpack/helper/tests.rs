@@ -72,7 +72,7 @@ fn opened(
         types: Vec::new(),
         detected_type: String::new(),
         size: bytes.len() as u64,
-        sha256: [0; 32],
+        digest: Default::default(),
         container: None,
         leaf: true,
     };
@@ -82,7 +82,7 @@ fn opened(
     let view = unpack_with(Means { helpers, words: None }, view, &Limits::default(), &mut budget, &mut |_| {});
     let found = view.findings.iter().map(|finding| format!("{} {}", finding.kind.word(), finding.detail)).collect();
     let members =
-        view.parts[1..].iter().map(|part| format!("{} {} {:02x?}", part.path, part.size, part.sha256)).collect();
+        view.parts[1..].iter().map(|part| format!("{} {} {:02x?}", part.path, part.size, part.digest)).collect();
     (found, members)
 }
 
