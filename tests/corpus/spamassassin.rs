@@ -64,7 +64,8 @@ fn the_hits_are_those_of_spamassassin() {
 
 #[test]
 fn spamassassin_s_own_tests_pass() {
-    let suite = Collection::unpack("sa-test-suite");
+    let (suite, rules) = (Collection::unpack("sa-test-suite"), Collection::unpack("sa-rules"));
+    let domains = std::fs::read(rules.path("sa-rules/20_aux_tlds.cf")).expect("the list of top-level domains");
     let folder = suite.path("sa-test-suite");
     let read = |name: &str| std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     let all: serde_json::Value = serde_json::from_slice(&read("expectations.json")).expect("JSON");
@@ -76,7 +77,7 @@ fn spamassassin_s_own_tests_pass() {
             continue;
         }
         let wrong: Vec<String> =
-            test["runs"].as_array().into_iter().flatten().flat_map(|run| mistakes(run, &read)).collect();
+            test["runs"].as_array().into_iter().flatten().flat_map(|run| mistakes(run, &domains, &read)).collect();
         if wrong.is_empty() { passed += 1 } else { failures.push(format!("{name}: {}", wrong.join(", "))) }
     }
     println!("{passed} pass; left out:");
@@ -86,12 +87,13 @@ fn spamassassin_s_own_tests_pass() {
 }
 
 /// What a run of SpamAssassin's suite should have found and we did not, or the other way round.
-fn mistakes(run: &serde_json::Value, read: &dyn Fn(&str) -> Vec<u8>) -> Vec<String> {
+fn mistakes(run: &serde_json::Value, domains: &[u8], read: &dyn Fn(&str) -> Vec<u8>) -> Vec<String> {
     let strings = |key: &str| -> Vec<String> {
         run[key].as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
     };
     let mut files = vec![
         ("01_test_rules.pre".to_owned(), read("data/01_test_rules.pre")),
+        ("20_aux_tlds.cf".to_owned(), domains.to_vec()),
         ("01_test_rules.cf".to_owned(), read("data/01_test_rules.cf")),
     ];
     for block in run["config"].as_array().into_iter().flatten() {
@@ -101,7 +103,7 @@ fn mistakes(run: &serde_json::Value, read: &dyn Fn(&str) -> Vec<u8>) -> Vec<Stri
     let views = files.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
     let set = Ruleset::load(views, Options::default(), &|_| None);
     let report = check(&set, &read(run["message"].as_str().unwrap_or_default()));
-    let shown = shown(&report);
+    let shown = shown(&set, &report);
     let missing = strings("expect_strings")
         .into_iter()
         .filter(|text| about_rules(text) && !shown.contains(text.as_str()))
@@ -115,6 +117,9 @@ fn mistakes(run: &serde_json::Value, read: &dyn Fn(&str) -> Vec<u8>) -> Vec<Stri
 
 /// Strings about the look of reports and headers say nothing about rules.
 fn about_rules(text: &str) -> bool {
+    if text.trim().starts_with("X-Spam-Flag: ") {
+        return false;
+    }
     let word = text.trim();
     word.starts_with("X-Spam-Status: ") && word.len() > "X-Spam-Status: ".len() && !word.contains("autolearn")
         || word.split(' ').next_back().is_some_and(|last| {
@@ -124,11 +129,13 @@ fn about_rules(text: &str) -> bool {
 }
 
 /// The report in the form in which the suite looks for strings.
-fn shown(report: &Report) -> String {
+fn shown(set: &Ruleset, report: &Report) -> String {
     let mut text = format!(" X-Spam-Status: {}, score={} ", if report.is_spam() { "Yes" } else { "No" }, report.score);
     for hit in &report.hits {
-        let score = if hit.score.abs() >= 10.0 { format!("{:.0}", hit.score) } else { format!("{:.1}", hit.score) };
-        text.push_str(&format!("\n {score} {} {}", hit.rule, hit.description));
+        // What one hit counts, as SpamAssassin's report shows it, also for a rule that counted several.
+        let unit = set.rules().find(|(name, _)| *name == hit.rule).map_or(hit.score, |(_, score)| score);
+        let score = if unit.abs() >= 10.0 { format!("{unit:.0}") } else { format!("{unit:.1}") };
+        text.push_str(&format!("\n {score} {} {} ", hit.rule, hit.description));
     }
     text
 }
