@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! What a rule sees while one message is checked: the message, its texts, URIs and relays (each made once, when first asked for),
-//! the settings, the caller's answers, and what other rules have left: hits, tags and captures.
+//! the settings, the caller's answers, and what other rules have left: tags and captures.
 
 use std::any::{Any, TypeId};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -32,10 +32,8 @@ pub(crate) struct Context<'a> {
     relays: OnceCell<Relays>,
     rule: RefCell<String>,
     reads_source: Cell<bool>,
-    hits: RefCell<HashMap<String, u32>>,
     tags: RefCell<BTreeMap<String, Vec<String>>>,
     memos: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
-    depth: Cell<u32>,
 }
 
 impl<'a> Context<'a> {
@@ -55,10 +53,8 @@ impl<'a> Context<'a> {
             relays: OnceCell::new(),
             rule: RefCell::default(),
             reads_source: Cell::new(false),
-            hits: RefCell::default(),
             tags: RefCell::default(),
             memos: RefCell::default(),
-            depth: Cell::new(0),
         }
     }
 
@@ -107,16 +103,6 @@ impl<'a> Context<'a> {
         let mut rule = self.rule.borrow_mut();
         rule.clear();
         rule.push_str(name);
-    }
-
-    /// How often a rule has hit so far; 0 also for rules not run yet.
-    pub(crate) fn hits(&self, rule: &str) -> u32 {
-        self.hits.borrow().get(rule).copied().unwrap_or(0)
-    }
-
-    /// Notes a hit; eval functions do so only for rules other than their own.
-    pub(crate) fn add_hit(&self, rule: &str, count: u32) {
-        *self.hits.borrow_mut().entry(rule.to_owned()).or_default() += count;
     }
 
     /// The values of a tag (`_NAME_` in templates and in some directives), in the order in which they were set.

@@ -3,7 +3,6 @@
 //!
 //! The caller gives the texts of the rule files, the bytes of a message, the answers to what only a network or a database knows,
 //! and a budget; it gets the rules that hit, with their scores. There is no I/O and no clock in here.
-#![allow(dead_code, unused_imports)] // while the parts are being joined
 
 mod answers;
 mod check;

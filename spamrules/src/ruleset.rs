@@ -22,7 +22,6 @@ const REQUIRED: f64 = 5.0;
 pub struct Ruleset {
     options: Arc<Options>,
     rules: Arc<Rules>,
-    gathered: Arc<Gathered>,
     remarks: Arc<Vec<Remark>>,
     settings: Arc<Settings>,
     all_scores: Arc<Vec<Scores>>,
@@ -46,12 +45,11 @@ impl Ruleset {
         let remarks = std::mem::take(&mut gathered.remarks);
         let all_scores = build::scores_of(&gathered, &rules);
         Ruleset {
-            settings: Arc::new(gathered.settings.clone()),
+            settings: Arc::new(gathered.settings),
             scores: Arc::new(chosen(&all_scores, &options)),
             required: gathered.required.unwrap_or(REQUIRED),
             options: Arc::new(options),
             rules: Arc::new(rules),
-            gathered: Arc::new(gathered),
             remarks: Arc::new(remarks),
             all_scores: Arc::new(all_scores),
         }

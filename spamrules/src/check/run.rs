@@ -80,9 +80,6 @@ impl<'a> Run<'a> {
         if let Some(slot) = self.counts.get_mut(place(id)) {
             *slot += number(count);
         }
-        if let Some(rule) = self.rules.rules.get(place(id)) {
-            self.context.add_hit(&rule.name, count);
-        }
     }
 
     /// How many more hits of a rule count.

@@ -148,11 +148,6 @@ impl Gathered {
         Ok(())
     }
 
-    /// Whether a rule of this name has been read.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.places.contains_key(name)
-    }
-
     /// Says once per directive that it has no effect.
     pub(crate) fn note_inert(&mut self) {
         for (key, (place, count)) in std::mem::take(&mut self.inert) {

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use super::matching::{has, pattern};
+use super::matching::has;
 use super::{Argument, Eval, emails};
 use crate::context::Context;
 use crate::headers::{found, list, senders};

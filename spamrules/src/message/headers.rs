@@ -82,10 +82,6 @@ impl Headers {
         self.fields.iter()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.fields.is_empty()
-    }
-
     /// The fields of one name in order; letters' case is ignored.
     pub(crate) fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &Header> {
         let order = self.by_name.get_or_init(|| sorted(&self.fields));

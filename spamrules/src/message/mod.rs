@@ -24,7 +24,6 @@ pub(crate) use words::decode_text as decode_words;
 /// A message, parsed once.
 #[derive(Debug)]
 pub struct Message {
-    separator: Option<Bytes>,
     header: Bytes,
     body: Bytes,
     full: Bytes,
@@ -33,7 +32,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// Takes any bytes. A first line that begins with `From ` is kept as the mbox separator that it is.
+    /// Takes any bytes. A first line that begins with `From ` is an mbox separator, which no rule reads.
     pub fn parse(raw: &[u8]) -> Message {
         let raw = Bytes::copy_from_slice(raw);
         let mut head = head::divide(&raw);
@@ -44,17 +43,12 @@ impl Message {
         } else {
             [&head.header[..], &head.body[..]].concat().into()
         };
-        Message { separator: head.separator, header: head.header, body: head.body, full, parts, flags }
+        Message { header: head.header, body: head.body, full, parts, flags }
     }
 
     /// What full rules read: header and body without the mbox separator.
     pub(crate) fn raw(&self) -> &[u8] {
         &self.full
-    }
-
-    /// The mbox separator with its line end.
-    pub(crate) fn separator(&self) -> Option<&[u8]> {
-        self.separator.as_deref()
     }
 
     /// The header as it came, with the empty line after it.
@@ -86,13 +80,6 @@ impl Message {
     /// The parts that have content.
     pub(crate) fn leaves(&self) -> impl Iterator<Item = &Part> {
         self.typed_parts().filter(|part| part.is_leaf())
-    }
-
-    /// The part itself and all parts inside it.
-    pub(crate) fn within(&self, part: &Part) -> impl Iterator<Item = &Part> {
-        let end = part.inside.end;
-        let start = part.inside.start.saturating_sub(1);
-        self.parts.get(start..end).unwrap_or_default().iter()
     }
 
     /// The places of the part itself and of all parts inside it in [`Message::parts`].

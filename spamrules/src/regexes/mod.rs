@@ -106,7 +106,8 @@ impl Pattern {
         self.literals.as_deref()
     }
 
-    /// Whether a search could take long: only PCRE2's can.
+    /// Whether the linear engine runs the pattern.
+    #[cfg(test)]
     pub(crate) fn is_linear(&self) -> bool {
         matches!(self.engine, Engine::Linear(_))
     }
@@ -126,14 +127,6 @@ impl Pattern {
         match &self.engine {
             Engine::Linear(regex) => Ok(regex.is_match(text)),
             Engine::Backtracking(regex) => regex.is_match(text).map_err(|_| Exhausted),
-        }
-    }
-
-    /// The place of the first match.
-    pub(crate) fn find(&self, text: &[u8]) -> Option<std::ops::Range<usize>> {
-        match &self.engine {
-            Engine::Linear(regex) => regex.find(text).map(|found| found.range()),
-            Engine::Backtracking(regex) => regex.find(text).ok().flatten().map(|found| found.start()..found.end()),
         }
     }
 

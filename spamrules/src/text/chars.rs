@@ -25,10 +25,6 @@ impl Chars {
         &self.octets
     }
 
-    pub(crate) fn into_octets(self) -> Vec<u8> {
-        self.octets
-    }
-
     pub(crate) fn is_wide(&self) -> bool {
         self.wide
     }

@@ -8,8 +8,6 @@ pub(crate) mod html;
 #[cfg(test)]
 mod tests;
 
-use std::sync::OnceLock;
-
 pub(crate) use self::fold::chunks;
 
 use self::chars::Chars;
@@ -89,20 +87,6 @@ impl Shown {
             Shown::Html(pieces, _) => pieces.all(),
         }
     }
-
-    fn visible(&self) -> Chars {
-        match self {
-            Shown::Plain(text) => text.clone(),
-            Shown::Html(pieces, _) => pieces.part(false),
-        }
-    }
-
-    fn invisible(&self) -> Chars {
-        match self {
-            Shown::Plain(_) => Chars::default(),
-            Shown::Html(pieces, _) => pieces.part(true),
-        }
-    }
 }
 
 /// The texts of one message.
@@ -116,10 +100,6 @@ pub(crate) struct Texts {
     shown: Vec<Option<Shown>>,
     /// Facts about each HTML part.
     pub(crate) html: Vec<Facts>,
-    subject: Vec<u8>,
-    size: usize,
-    visible: OnceLock<Vec<Vec<u8>>>,
-    invisible: OnceLock<Vec<Vec<u8>>>,
 }
 
 impl Texts {
@@ -129,18 +109,22 @@ impl Texts {
 
     /// Makes the texts of a message.
     pub(crate) fn of(message: &Message, settings: &Settings) -> Texts {
-        let mut texts = Texts { size: settings.body_part_scan_size, ..Texts::default() };
+        let mut texts = Texts::default();
         for part in message.parts() {
             let shown = if part.is_leaf() && !part.kind.is_empty() { texts.show(part, settings) } else { None };
             texts.shown.push(shown);
             texts.rawbody.extend(rawbody(part, settings));
         }
-        texts.subject = message.headers().last("subject").map(|field| field.decoded().to_vec()).unwrap_or_default();
-        texts.subject.push(b'\n');
+        let mut subject = message.headers().last("subject").map(|field| field.decoded().to_vec()).unwrap_or_default();
+        subject.push(b'\n');
         let leaves =
             message.parts().iter().zip(&texts.shown).filter(|(part, _)| part.is_leaf() && !part.kind.is_empty());
         let parts: Vec<_> = leaves.map(|(_, shown)| shown.as_ref().map(Shown::text)).collect();
-        texts.body = if parts.is_empty() { Vec::new() } else { fold::paragraphs(&texts.subject, &parts, texts.size) };
+        texts.body = if parts.is_empty() {
+            Vec::new()
+        } else {
+            fold::paragraphs(&subject, &parts, settings.body_part_scan_size)
+        };
         texts
     }
 
@@ -171,26 +155,6 @@ impl Texts {
     /// What a part shows, by its place in [`Message::parts`].
     pub(crate) fn shown(&self, place: usize) -> Option<&Shown> {
         self.shown.get(place).and_then(Option::as_ref)
-    }
-
-    /// Like `body`, but only what can be seen.
-    pub(crate) fn visible(&self) -> &[Vec<u8>] {
-        self.visible.get_or_init(|| self.fold(&self.subject, Shown::visible))
-    }
-
-    /// Like `body`, but only what cannot be seen, and without the subject.
-    pub(crate) fn invisible(&self) -> &[Vec<u8>] {
-        self.invisible.get_or_init(|| self.fold(b"", Shown::invisible))
-    }
-
-    fn fold(&self, subject: &[u8], view: impl Fn(&Shown) -> Chars) -> Vec<Vec<u8>> {
-        if self.body.is_empty() {
-            return Vec::new();
-        }
-        let views: Vec<_> = self.shown.iter().map(|shown| shown.as_ref().map(&view)).collect();
-        let parts: Vec<_> =
-            views.iter().map(|view| view.as_ref().map(|text| (text.octets(), text.is_wide()))).collect();
-        fold::paragraphs(subject, &parts, self.size)
     }
 }
 

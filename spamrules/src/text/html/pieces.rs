@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The rendered text, piece by piece: white space between pieces is joined, and each piece knows whether it can be seen.
+//! The rendered text, piece by piece: white space between pieces is joined, but not where text that cannot be seen begins or ends.
 
 use crate::text::chars::{Chars, widened};
 
@@ -86,25 +86,6 @@ impl Pieces {
     pub(crate) fn all(&self) -> (&[u8], bool) {
         (&self.text, self.wide)
     }
-
-    /// The pieces that can be seen, or those that cannot.
-    pub(crate) fn part(&self, invisible: bool) -> Chars {
-        let mut out = Chars::default();
-        // the parts are joined before they are encoded: their state is that of the pieces in them
-        let wide = self.ranges().any(|(piece, _)| piece.invisible == invisible && piece.wide);
-        for (piece, text) in self.ranges().filter(|(piece, _)| piece.invisible == invisible) {
-            match (wide, self.wide && !piece.wide) {
-                (false, true) => out.push_octets(&narrowed(text), false),
-                (wide, _) => out.push_octets(text, wide),
-            }
-        }
-        out
-    }
-}
-
-/// Characters below 256 back to octets.
-fn narrowed(text: &[u8]) -> Vec<u8> {
-    String::from_utf8_lossy(text).chars().filter_map(|letter| u8::try_from(u32::from(letter)).ok()).collect()
 }
 
 /// Copies `text`, each run of blanks as one space, and each non-breaking space in UTF-8 that was not decoded, too.
@@ -146,8 +127,6 @@ mod tests {
         pieces.push_text(&Chars::from_octets(b" c"), true);
         pieces.finish();
         assert_eq!(pieces.all(), (&b"a\nb  c"[..], false));
-        assert_eq!(pieces.part(false).octets(), b"a\nb ");
-        assert_eq!(pieces.part(true).octets(), b" c");
     }
 
     #[test]
@@ -157,6 +136,5 @@ mod tests {
         pieces.push_text(&Chars::from_text("€".to_owned()), true);
         pieces.finish();
         assert_eq!(pieces.all(), ("é€".as_bytes(), true));
-        assert_eq!(pieces.part(false), Chars::from_octets(b"\xe9"));
     }
 }
