@@ -68,6 +68,11 @@ impl<'a> Context<'a> {
         self.uris.get_or_init(|| Uris::new(self))
     }
 
+    /// Whether URIs of the message are missing; `false` when none were asked for.
+    pub(crate) fn misses_uris(&self) -> bool {
+        self.uris.get().is_some_and(|uris| uris.limited)
+    }
+
     /// The `Received:` lines, understood and divided into trusted and untrusted, internal and external.
     pub(crate) fn relays(&self) -> &Relays {
         self.relays.get_or_init(|| Relays::new(self))

@@ -52,6 +52,9 @@ pub struct Report {
     pub set_aside: Vec<SetAside>,
     /// What each rule has cost, in the order of [`crate::Ruleset::rules`]; empty without a clock.
     pub costs: Vec<Duration>,
+    /// Whether rules did not see all URIs: the message has too many, or one of them has too many inside it, or following redirectors would
+    /// have cost too much.
+    pub uris_missing: bool,
     /// Whether everything ran. If not, the budget was spent.
     pub complete: bool,
 }
@@ -60,5 +63,31 @@ impl Report {
     /// Whether the message reaches the score from which the rule files call it spam.
     pub fn is_spam(&self) -> bool {
         self.score >= self.required
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Budget, Environment, Message, NoAnswers, Options, Report, Ruleset};
+
+    fn check(rules: &str, message: &str) -> Report {
+        let set = Ruleset::load([("local.cf", rules.as_bytes())], Options::default(), &|_| None);
+        set.check(&Message::parse(message.as_bytes()), &Environment::default(), &NoAnswers, Budget::default())
+    }
+
+    #[test]
+    fn missing_uris_are_told() {
+        let rules = "util_rb_tld com\nuri HTTP /^http:/\n";
+        let message = |count: u32| {
+            let links: String = (0..count).map(|n| format!("<a href=http://a{n}.com/>")).collect();
+            format!("Content-Type: text/html\n\n{links}")
+        };
+        let few = check(rules, &message(10));
+        assert!(!few.uris_missing && few.complete);
+        assert_eq!(few.hits.len(), 1);
+        assert!(check(rules, &message(10_001)).uris_missing);
+        let nested = |count| format!("Subject: x\n\nhttp://a.com/?{}\n", "http://b.com/?".repeat(count));
+        assert!(!check(rules, &nested(3)).uris_missing);
+        assert!(check(rules, &nested(12)).uris_missing);
     }
 }

@@ -386,6 +386,7 @@ impl<'a> Run<'a> {
             })
             .collect();
         report.costs = self.account.costs();
+        report.uris_missing = self.context.misses_uris();
         report
     }
 }

@@ -19,19 +19,23 @@ const MAX_WORK: u64 = 200_000_000;
 
 /// The work done so far for one message.
 #[derive(Debug, Default)]
-pub(super) struct Work(u64);
+pub(super) struct Work {
+    spent: u64,
+    /// More URIs inside one URI than are followed.
+    cut: bool,
+}
 
 impl Work {
     /// Whether there is room for patterns over `len` bytes; notes that they ran.
     fn allow(&mut self, len: usize) -> bool {
         let len = u64::try_from(len).unwrap_or(u64::MAX);
-        self.0 = self.0.saturating_add(len.saturating_mul(len));
-        self.0 <= MAX_WORK
+        self.spent = self.spent.saturating_add(len.saturating_mul(len));
+        self.spent <= MAX_WORK
     }
 
-    /// Whether some patterns did not run.
+    /// Whether some patterns did not run or some URIs were not followed.
     pub(super) fn is_over(&self) -> bool {
-        self.0 > MAX_WORK
+        self.cut || self.spent > MAX_WORK
     }
 }
 
@@ -53,6 +57,8 @@ pub(super) fn forms(uri: &[u8], redirectors: &[Pattern], domains: &domains::Sett
         };
         if sources.len() <= MAX_NESTED {
             sources.extend(nested.map(|nested| trimmed(&nested)));
+        } else {
+            work.cut |= nested.is_some();
         }
     }
     sources.append(&mut out);

@@ -97,7 +97,7 @@ pub(crate) struct Uris {
     pub(crate) details: Vec<Uri>,
     /// A URI was too long and has been cut.
     pub(crate) truncated: bool,
-    /// There were too many, or redirectors would have cost too much: some are missing.
+    /// There were too many, in the message or inside one another, or redirectors would have cost too much: some are missing.
     pub(crate) limited: bool,
 }
 
@@ -120,6 +120,7 @@ impl Uris {
         }
         for facts in &texts.html {
             collector.uris.truncated |= facts.links.truncated;
+            collector.uris.limited |= facts.links.limited;
             for link in facts.links.iter() {
                 let types: &[&'static str] = if link.types.is_empty() { &["parsed"] } else { &link.types };
                 let place = collector.add(link.uri.octets(), types, false);

@@ -32,6 +32,8 @@ pub(crate) struct Links {
     base: Option<Vec<u8>>,
     /// A URI was longer than [`MAX_URI`].
     pub(crate) truncated: bool,
+    /// There were more links than [`MAX_LINKS`]: some are missing.
+    pub(crate) limited: bool,
 }
 
 impl Links {
@@ -43,7 +45,10 @@ impl Links {
         let next = self.list.len();
         let place = match self.places.get(uri.octets()) {
             Some(&place) => place,
-            None if next >= MAX_LINKS => return None,
+            None if next >= MAX_LINKS => {
+                self.limited = true;
+                return None;
+            }
             None => {
                 self.places.insert(uri.octets().to_vec(), next);
                 self.list.push(Link { uri, ..Link::default() });
