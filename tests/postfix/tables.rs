@@ -25,7 +25,7 @@ const REGEXP: [&str; 5] = [
     "/^Subject: (.*)/!/free/ WARN $1\n/free/!/free money/ REJECT\n",
     "/a(b|c)*d/x BASIC\n/a\\(b\\)*d/x BASIC $1\n/a+b/x PLUS\n",
     "/^second/m MULTI\n/first$/m MULTI\n",
-    "/\\<word\\>/ WORD\n/\\w+@\\w+/ ADDRESS\n/a**b/ STARS\n/*x/ STAR\n",
+    "/\\<word\\>/ WORD\n/\\w+@\\w+/ ADDRESS\n/a**b/ STARS\n",
     "/(a)\\1/ TWICE $1\n/a{,2}b/ UP TO\n",
 ];
 

@@ -124,6 +124,7 @@ fn posix(text: &str, flags: Flags) -> String {
             '\\' => escape(chars.next(), flags.extended, &mut out),
             // At the start of an expression there is nothing to repeat.
             '*' if at_start => out.push_str("\\*"),
+            '{' if flags.extended && up_to(chars.clone()) => out.push_str("{0"),
             '{' if flags.extended && !interval(chars.clone()) => out.push_str("\\{"),
             // In PCRE2 a sign behind a quantifier changes it; in POSIX it repeats again, which changes nothing.
             '*' | '+' | '?' if flags.extended => {
@@ -197,6 +198,13 @@ fn bracket(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut Strin
     }
 }
 
+/// Whether what stands behind a `{` is `,most}`: glibc takes it for `0,most}`.
+fn up_to(mut chars: impl Iterator<Item = char>) -> bool {
+    let most: String = if chars.next() == Some(',') { chars.by_ref().take(8).collect() } else { String::new() };
+    let digits = most.bytes().take_while(u8::is_ascii_digit).count();
+    digits > 0 && most[digits..].starts_with('}')
+}
+
 /// Whether `{` begins `n}`, `n,}` or `n,m}`.
 fn interval(chars: impl Iterator<Item = char>) -> bool {
     let inside: String = chars.take_while(|c| *c != '}').take(10).collect();
@@ -226,6 +234,9 @@ mod tests {
             (r"[\.]exe", "", r"a\exe", true),
             (r"[[:space:]]{2,}x", "", "a  x", true),
             ("a{b", "", "a{b", true),
+            ("^a{,2}b", "", "aab", true),
+            ("^a{,2}b", "", "aaab", false),
+            ("a{,x}", "", "a{,x}", true),
             ("(*a|*b)", "", "*b", true),
             (r"\<free\>", "", "for free!", true),
             (r"\<free\>", "", "freedom", false),
