@@ -163,7 +163,8 @@ fn entry(bytes: &[u8]) -> Option<Entry> {
 impl Compound<'_> {
     fn sector_at(&self, number: u32) -> Option<&[u8]> {
         let at = index(number).checked_add(1)?.checked_mul(self.sector)?;
-        let rest = self.data.get(at..)?;
+        // Nothing at the very end is no sector: a circle of empty ones would never grow, nor end.
+        let rest = self.data.get(at..).filter(|rest| !rest.is_empty())?;
         Some(&rest[..rest.len().min(self.sector)])
     }
 
@@ -217,7 +218,7 @@ impl Compound<'_> {
         let mut number = start;
         while number < END && bytes.len() < size {
             let at = index(number).saturating_mul(self.mini_sector);
-            let Some(rest) = self.mini.get(at..) else { break };
+            let Some(rest) = self.mini.get(at..).filter(|rest| !rest.is_empty()) else { break };
             bytes.extend_from_slice(&rest[..rest.len().min(self.mini_sector)]);
             let Some(next) = self.mini_table.get(index(number)) else { break };
             number = *next;
@@ -344,4 +345,25 @@ fn slides(bytes: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn circle(data: &[u8], mini: Vec<u8>) -> Compound<'_> {
+        let table = vec![0, 1, 2];
+        let mini_table = table.clone();
+        Compound { data, sector: 512, mini_sector: 64, cutoff: 4096, table, mini_table, mini, endless: false }
+    }
+
+    #[test]
+    fn circles_of_empty_sectors_end() {
+        let data = [7; 1024];
+        let compound = circle(&data, vec![8; 64]);
+        assert_eq!(compound.chain(0, 2000).len(), 1024);
+        assert!(compound.chain(1, 2000).is_empty(), "sector 1 begins where the file ends");
+        assert_eq!(compound.small(0, 200).len(), 256);
+        assert!(compound.small(1, 200).is_empty(), "small sector 1 begins where the content ends");
+    }
 }
