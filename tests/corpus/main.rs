@@ -73,14 +73,14 @@ impl Inspector {
         let source = Source::from_text("test.toml", lines).expect("good TOML");
         let settings = Settings::read(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let helpers = Helpers::new(Program::at(binary("contentd").expect("built")), &settings.unpack);
-        let pipeline = Pipeline::new(&settings).expect("good settings").with_helpers(Some(helpers));
+        let pipeline = Pipeline::new(&settings).expect("good settings").with_helpers(Some(helpers)).with_sha256();
         Arc::new(Inspector { pipeline, settings })
     }
 
     /// With the defaults, every decoder in this process.
     fn alone() -> Arc<Inspector> {
         let settings = Settings::default();
-        Arc::new(Inspector { pipeline: Pipeline::new(&settings).expect("good settings"), settings })
+        Arc::new(Inspector { pipeline: Pipeline::new(&settings).expect("good settings").with_sha256(), settings })
     }
 
     async fn inspect(&self, message: &[u8]) -> (Findings, Verdict) {
