@@ -131,6 +131,7 @@ fn describe_metrics() {
     quarantine::describe_metrics();
     ledger::describe_metrics();
     witness::describe_metrics();
+    reinject::idle::describe_metrics();
     unpack::helper::describe_metrics();
     describe_counter!(
         "octroi_contentd_messages_total",

@@ -115,3 +115,18 @@ async fn it_waits_so_long_and_no_longer() {
     assert_eq!((seen.opened, seen.completed()), (2, 2));
     filter.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_cannot_be_taken_back_costs_no_message() {
+    let orders = vec![
+        (Stage::RcptFor("nobody@"), Act::Say(b"550 5.1.1 No such user\r\n".to_vec())),
+        (Stage::Rset, Act::Say(b"421 4.3.2 Service shutting down\r\n".to_vec())),
+    ];
+    let hop = NextHop::start(orders).await;
+    let filter = started(&hop).await;
+    assert_eq!(session(&filter, "", &["nobody@example.net"], 1).await.code() / 100, 5);
+    assert_eq!(session(&filter, "", &["x@example.net"], 2).await.code(), 250);
+    let seen = hop.wait("the message", |seen| seen.completed() == 1).await;
+    assert_eq!((seen.opened, seen.messages.len()), (2, 1));
+    filter.stop().await;
+}

@@ -28,6 +28,8 @@ pub enum Stage {
     Xforward,
     /// At MAIL.
     Mail,
+    /// At RSET.
+    Rset,
     /// At RCPT.
     Rcpt,
     /// At a RCPT in which this stands.
@@ -220,7 +222,8 @@ impl Session {
                         self.message().await?;
                     }
                 }
-                b"RSET" | b"NOOP" => self.say(b"250 2.0.0 Ok\r\n").await?,
+                b"RSET" => self.act(Stage::Rset, b"250 2.0.0 Ok\r\n").await.map(drop)?,
+                b"NOOP" => self.say(b"250 2.0.0 Ok\r\n").await?,
                 b"QUIT" => {
                     self.say(b"221 2.0.0 Bye\r\n").await?;
                     return Err(Over);

@@ -222,7 +222,10 @@ impl NextHop {
         commands.push([b"MAIL FROM:", sender].concat());
         if std::mem::take(&mut self.owes) {
             let late = self.reply(Stage::Mail, deadline).await?;
-            require_success(Stage::Mail, late)?;
+            if !late.is_success() {
+                // A session that cannot be taken back, such as one that says 421, is of no use; another one is.
+                return Err(HopError { stage: Stage::Mail, failure: Failure::Lost });
+            }
         }
         let together = if self.announced.pipelining { commands.len() } else { 1 };
         let mut said = Vec::with_capacity(256);
