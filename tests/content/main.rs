@@ -17,3 +17,4 @@ mod process;
 mod quarantine;
 mod reuse;
 mod service;
+mod spam_stats;

@@ -6,6 +6,7 @@
 
 pub mod ledger;
 pub mod quarantine;
+pub mod rules;
 
 use std::future::Future;
 use std::sync::Arc;
