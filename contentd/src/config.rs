@@ -30,6 +30,7 @@ use crate::reinject::idle::Idle;
 use crate::scan::AntivirusSettings;
 use crate::scan::banned::BannedSettings;
 use crate::smtp::protocol;
+use crate::spam::settings::SpamSettings;
 use crate::spool::Place;
 use crate::unpack::settings::UnpackSettings;
 use crate::verdict::{DestinySettings, Policy};
@@ -72,6 +73,8 @@ pub struct Settings {
     pub poison: PoisonSettings,
     /// `[checks]`
     pub checks: CheckSettings,
+    /// `[spam]`
+    pub spam: SpamSettings,
 }
 
 impl Settings {
@@ -95,6 +98,7 @@ impl Settings {
             ledger: source.section("ledger", &mut mistakes),
             poison: source.section("poison", &mut mistakes),
             checks: source.section("checks", &mut mistakes),
+            spam: source.section("spam", &mut mistakes),
         };
         // A section with a mistake was replaced by its defaults; looking at combinations then would only confuse.
         if mistakes.is_empty() {
@@ -136,6 +140,7 @@ impl Settings {
             ("mime", owned(self.mime.mistakes())),
             ("quarantine", owned(self.quarantine.mistakes())),
             ("ledger", owned(self.ledger.mistakes())),
+            ("spam", owned(self.spam.mistakes())),
         ];
         for (section, wrong) in sections {
             for (key, message) in wrong {
@@ -413,6 +418,7 @@ mod tests {
             ("[quarantine]\nkeep = \"0s\"", "octroi.toml:3: quarantine.keep: "),
             ("[ledger]\nkeep = \"0s\"", "octroi.toml:3: ledger.keep: "),
             ("[poison]\naction = \"pass\"", "octroi.toml:3: poison.action: "),
+            ("[spam]\nrules = [\"/no/such/folder\"]", "octroi.toml:3: spam.rules: /no/such/folder: No such file"),
             ("[destiny]\nvirus = \"bounce\"", "octroi.toml:3: destiny.virus: "),
         ] {
             let mistakes = read(&format!("[contentd]\n{lines}\n")).unwrap_err();

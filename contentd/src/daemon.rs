@@ -16,10 +16,11 @@ use ipnet::IpNet;
 use crate::admission::Admission;
 use crate::config::Settings;
 use crate::ledger::Ledger;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, rules_mistake};
 use crate::quarantine::Quarantine;
 use crate::reinject::Target;
 use crate::smtp::partings::Partings;
+use crate::spam::set::Rules;
 use crate::spool::Budget;
 use crate::store::Access;
 use crate::unpack::helper::Helpers;
@@ -45,9 +46,9 @@ pub struct Running {
 }
 
 impl Running {
-    fn new(settings: Settings, helpers: Option<Arc<Helpers>>) -> Result<Running, Mistakes> {
+    fn new(settings: Settings, helpers: Option<Arc<Helpers>>, rules: Arc<Rules>) -> Result<Running, Mistakes> {
         Ok(Running {
-            pipeline: Pipeline::new(&settings)?.with_helpers(helpers),
+            pipeline: Pipeline::with_rules(&settings, rules)?.with_helpers(helpers),
             policy: settings.policy(),
             target: settings.contentd.target(),
             hold: settings.contentd.target_on_hold(&settings.handover.hold),
@@ -83,6 +84,8 @@ pub struct Daemon {
     pub quarantine: Arc<Quarantine>,
     /// What must not be delivered, or inspected, again.
     pub ledger: Arc<Ledger>,
+    /// The spam rules in force.
+    pub rules: Arc<Rules>,
     /// Who takes apart what is risky, where there are helpers.
     pub helpers: Option<Arc<Helpers>>,
     /// The witness, where there is one.
@@ -108,13 +111,15 @@ impl Daemon {
         let quarantine = Quarantine::new(store.clone());
         let (ledger, witness) = (Ledger::new(store.clone()), Arc::new(Witness::default()));
         let inspected = AtomicU64::new(0);
-        let running = ArcSwap::from_pointee(Running::new(settings, helpers.clone())?);
+        let rules = Rules::load(&settings.spam).map_err(rules_mistake)?;
+        let running = ArcSwap::from_pointee(Running::new(settings, helpers.clone(), Arc::clone(&rules))?);
         Ok(Arc::new(Daemon {
             running,
             budget,
             store,
             quarantine,
             ledger,
+            rules,
             helpers,
             witness,
             inspected,
@@ -129,7 +134,7 @@ impl Daemon {
     }
 
     /// Puts a new configuration in force for the sessions to come. Returns the changed keys that take effect
-    /// only at a restart.
+    /// only at a restart. Blocks while it loads the spam rules: about a second.
     pub fn replace(&self, settings: Settings) -> Result<Vec<&'static str>, Mistakes> {
         let old = self.running();
         let (now, next) = (&old.settings.contentd, &settings.contentd);
@@ -146,7 +151,9 @@ impl Daemon {
         ];
         let total = next.spool_total.0;
         let unpack = settings.unpack.clone();
-        self.running.store(Arc::new(Running::new(settings, self.helpers.clone())?));
+        let rules = self.rules.read(&settings.spam).map_err(rules_mistake)?;
+        self.running.store(Arc::new(Running::new(settings, self.helpers.clone(), Arc::clone(&self.rules))?));
+        self.rules.put(rules);
         if let Some(helpers) = &self.helpers {
             helpers.configure(&unpack);
         }

@@ -5,7 +5,9 @@
 
 use crate::category::Category;
 use crate::digest::Digest;
+use crate::spam::set::RuleSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything found in one message.
@@ -27,6 +29,8 @@ pub struct Findings {
     pub scans: Vec<Scan>,
     /// Signs of spam, with their scores.
     pub symbols: Vec<Symbol>,
+    /// What the rules say; none when none are configured, or when they could not be run, which a finding tells then.
+    pub spam: Option<Spam>,
     /// The deadline came before all stages were done.
     pub out_of_time: bool,
 }
@@ -170,6 +174,26 @@ pub struct Symbol {
     pub description: String,
 }
 
+/// What the rules say, and what other signs of spam add to it.
+#[derive(Debug, Clone)]
+pub struct Spam {
+    /// The score of the message: rules, [`Findings::symbols`] and ambiguities with a score.
+    pub score: f64,
+    /// The score from which on it is tagged.
+    pub required: f64,
+    /// The rules that hit, and what it cost to find out.
+    pub report: spamrules::Report,
+    /// The set of rules that was used.
+    pub rules: Arc<RuleSet>,
+}
+
+impl PartialEq for Spam {
+    fn eq(&self, other: &Spam) -> bool {
+        let same_rules = Arc::ptr_eq(&self.rules, &other.rules);
+        same_rules && self.score == other.score && self.required == other.required && self.report == other.report
+    }
+}
+
 /// A scanner's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -206,6 +230,7 @@ impl FindingKind {
                 | FindingKind::PdfOpenAction
                 | FindingKind::PdfLaunch
                 | FindingKind::PdfLinks
+                | FindingKind::RulesPartial
         )
     }
 }
@@ -345,6 +370,8 @@ kinds! {
     PdfLaunch = "pdf-launch" => None;
     /// A PDF has links; how many.
     PdfLinks = "pdf-links" => None;
+    /// The spam rules have not seen all of the message, or not all of them were run; why.
+    RulesPartial = "rules-partial" => None;
     /// The signatures of a scanner are older than configured.
     OldSignatures = "old-signatures" => None;
 }

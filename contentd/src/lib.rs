@@ -32,6 +32,7 @@ pub mod reinject;
 pub mod scan;
 pub mod scan_command;
 pub mod smtp;
+pub mod spam;
 pub mod spool;
 pub mod store;
 mod transaction;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use common::config::{Mistakes, Source};
+use common::config::{Mistake, Mistakes, Source};
 use common::exit::{self, fail};
 use common::net::{self, Listener};
 use common::service::{Signals, notify_ready, notify_reloading};
@@ -217,13 +217,21 @@ async fn listeners(contentd: &contentd::config::ContentdSettings) -> Result<Vec<
     if inherited.is_empty() { net::bind(&contentd.listen, &contentd.socket_options()).await } else { Ok(inherited) }
 }
 
+fn broken(error: &tokio::task::JoinError) -> Mistakes {
+    Mistake { origin: "reload".to_owned(), key: String::new(), message: error.to_string() }.into()
+}
+
 /// Reads the configuration again at each SIGHUP. A wrong one is reported and the last good one stays.
 async fn reload(mut signals: Signals, daemon: Arc<Daemon>, file: Option<PathBuf>, status: String) {
     loop {
         signals.reload().await;
         notify_reloading();
         let read = Source::load(file.as_deref()).and_then(|source| Settings::read(&source));
-        match read.and_then(|settings| daemon.replace(settings)) {
+        // To load the spam rules takes a thread for a while.
+        let next = daemon.clone();
+        let replaced = tokio::task::spawn_blocking(move || read.and_then(|settings| next.replace(settings))).await;
+        let replaced = replaced.unwrap_or_else(|error| Err(broken(&error)));
+        match replaced {
             Ok(restart) => {
                 tracing::info!("configuration reloaded");
                 for key in restart {

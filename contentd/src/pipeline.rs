@@ -5,11 +5,12 @@
 //! wait for a share of memory first, so that many large ones at once do not fill it.
 
 use crate::active::ActiveSettings;
+use crate::ambiguity::AmbiguitySettings;
 use crate::budget::{self, Budget};
 use crate::checks::{self, Checks};
 use crate::config::Settings;
 use crate::envelope::Envelope;
-use crate::findings::{Banned, Finding, FindingKind, Findings, Outcome, PARSER, Scan};
+use crate::findings::{Banned, Finding, FindingKind, Findings, Outcome, PARSER, Scan, Spam};
 use crate::message::Limits;
 use crate::message::parts::{self, View};
 use crate::message::rename;
@@ -17,12 +18,15 @@ use crate::scan::banned::BannedFiles;
 use crate::scan::engines::{Answers, Engines};
 use crate::scan::sample::{Queue, Sample, Seen};
 use crate::scan::settings::Group;
+use crate::spam;
+use crate::spam::set::{LoadError, Rules};
+use crate::spam::stage::{self, Job};
 use crate::spool::Message;
 use crate::unpack;
 use crate::unpack::helper::Helpers;
 use crate::unpack::passwords;
 use bytes::Bytes;
-use common::config::Mistakes;
+use common::config::{Mistake, Mistakes};
 use metrics::{counter, histogram};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -46,6 +50,13 @@ pub struct Pipeline {
     banned: Arc<BannedFiles>,
     checks: Arc<Checks>,
     active: ActiveSettings,
+    ambiguity: AmbiguitySettings,
+    /// The spam rules in force.
+    rules: Arc<Rules>,
+    /// What they may cost one message.
+    rule_limits: stage::Limits,
+    /// Our name.
+    hostname: String,
     /// Words tried as passwords besides those of the message; none: none are tried.
     common_passwords: Option<Arc<[String]>>,
     /// Who takes apart what is risky; none: all is done in this process.
@@ -60,8 +71,15 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Makes the stages ready. Errors: patterns that are no regular expressions, tables that cannot be read.
+    /// Makes the stages ready, and loads the spam rules. Errors: patterns that are no regular expressions, tables and rules that cannot be
+    /// read.
     pub fn new(settings: &Settings) -> Result<Pipeline, Mistakes> {
+        let rules = Rules::load(&settings.spam).map_err(rules_mistake)?;
+        Pipeline::with_rules(settings, rules)
+    }
+
+    /// The same with rules that are loaded already.
+    pub fn with_rules(settings: &Settings, rules: Arc<Rules>) -> Result<Pipeline, Mistakes> {
         let (banned, checks) = (BannedFiles::new(&settings.banned), Checks::load(&settings.checks));
         let (banned, checks) = match (banned, checks) {
             (Ok(banned), Ok(checks)) => (Arc::new(banned), Arc::new(checks)),
@@ -79,6 +97,10 @@ impl Pipeline {
             banned,
             checks,
             active: settings.active.clone(),
+            ambiguity: settings.ambiguity.clone(),
+            rules,
+            rule_limits: stage::Limits::of(&settings.spam),
+            hostname: settings.contentd.own_name(),
             common_passwords: settings.unpack.passwords.then(|| settings.unpack.common_passwords.clone().into()),
             helpers: None,
             engines,
@@ -97,6 +119,11 @@ impl Pipeline {
     pub fn with_sha256(mut self) -> Pipeline {
         self.limits.sha256 = true;
         self
+    }
+
+    /// The spam rules.
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
     }
 
     /// Whether the scanners are there, and which signatures they have.
@@ -135,7 +162,49 @@ impl Pipeline {
         findings.scans.extend(answers.scans);
         findings.symbols.extend(answers.symbols);
         self.ages(findings);
+        self.rate(envelope, message, findings, deadline).await;
         drop(share);
+    }
+
+    /// Runs the spam rules. They come last, because what others have found counts, too.
+    async fn rate(&self, envelope: &Envelope, message: &Message, findings: &mut Findings, deadline: Instant) {
+        let Some(rules) = self.rules.current() else { return };
+        let started = Instant::now();
+        let raw = match message.head(self.rule_limits.size).await {
+            Ok(raw) => raw,
+            Err(error) => {
+                tracing::error!(id = findings.id, %error, "the spooled message cannot be read");
+                return stage_failed(findings, spam::STAGE);
+            }
+        };
+        if size(&raw) < message.len() {
+            findings.add(Finding::new(FindingKind::RulesPartial, "", "size"));
+        }
+        let mut job = Job::new(Arc::clone(&rules), envelope, &self.hostname, raw, self.rule_limits);
+        job.limits.time = job.limits.time.min(deadline.saturating_duration_since(started));
+        // The semaphore is never closed, so this always gives a permit.
+        let permit = Arc::clone(&self.processors).acquire_owned().await;
+        let run = move || {
+            let _permit = permit;
+            job.run()
+        };
+        let report = tokio::task::spawn_blocking(run).await;
+        histogram!("octroi_contentd_stage_seconds", "stage" => spam::STAGE).record(started.elapsed().as_secs_f64());
+        match report {
+            Ok(report) => {
+                if !report.complete {
+                    findings.add(Finding::new(FindingKind::RulesPartial, "", "time"));
+                }
+                let others: f64 = findings.symbols.iter().map(|symbol| symbol.score).sum();
+                let ambiguities: f64 = self.ambiguity.scores(findings).iter().map(|(_, points)| points.value()).sum();
+                let score = spam::rounded(report.score + others + ambiguities);
+                findings.spam = Some(Spam { score, required: report.required, report, rules });
+            }
+            Err(error) => {
+                tracing::error!(id = findings.id, %error, "the spam rules broke off; this is a bug");
+                stage_failed(findings, spam::STAGE);
+            }
+        }
     }
 
     /// Takes the message apart and has the engines of one group look at what comes out.
@@ -221,8 +290,7 @@ impl Pipeline {
             }
             Err(error) => {
                 tracing::error!(id = findings.id, error, "the parser broke off; this is a bug");
-                counter!("octroi_contentd_stage_failures_total", "stage" => "parse").increment(1);
-                findings.add(Finding::new(FindingKind::StageFailed, "", "parse"));
+                stage_failed(findings, "parse");
             }
         }
     }
@@ -255,6 +323,17 @@ impl Pipeline {
     pub(crate) fn separates(&self, one: &str, other: &str) -> bool {
         self.banned.separates(one, other)
     }
+}
+
+/// What a set of rules that cannot be loaded is in a configuration.
+pub(crate) fn rules_mistake(error: LoadError) -> Mistakes {
+    Mistake { origin: "configuration".to_owned(), key: "spam.rules".to_owned(), message: error.to_string() }.into()
+}
+
+/// Notes a stage that broke off.
+fn stage_failed(findings: &mut Findings, stage: &'static str) {
+    counter!("octroi_contentd_stage_failures_total", "stage" => stage).increment(1);
+    findings.add(Finding::new(FindingKind::StageFailed, "", stage));
 }
 
 fn size(raw: &Bytes) -> u64 {

@@ -16,6 +16,7 @@ use crate::unpack::helper::{Helpers, Program};
 use crate::verdict::{Policy, Verdict, decide};
 use common::exit;
 use serde_json::{Value, json};
+use spamrules::Hit;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -189,13 +190,15 @@ fn to_json(report: &Report) -> Value {
     let Report { file, findings, verdict, ambiguities, took } = report;
     let parts: Vec<_> = findings.parts.iter().filter(|part| part.leaf).map(part_json).collect();
     let symbol = |(kind, points): &(FindingKind, Points)| json!({"name": kind.word(), "score": points.value(), "description": "ambiguity"});
-    let symbols: Vec<_> = symbols_json(findings).into_iter().chain(ambiguities.iter().map(symbol)).collect();
+    let rules = findings.spam.iter().flat_map(|spam| &spam.report.hits);
+    let rule = |hit: &Hit| json!({"name": hit.rule, "score": hit.score, "description": hit.description});
+    let symbols: Vec<_> = rules.map(rule).chain(symbols_json(findings)).chain(ambiguities.iter().map(symbol)).collect();
     json!({
         "file": file,
         "verdict": verdict.category.word(),
         "action": verdict.destiny.word(),
-        "score": null,
-        "required": null,
+        "score": findings.spam.as_ref().map(|spam| spam.score),
+        "required": findings.spam.as_ref().map(|spam| spam.required),
         "symbols": symbols,
         "parts": parts,
         "findings": findings_json(findings),

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! SpamAssassin's rules in contentd: which files (`settings`, `folder`), the set in force (`set`), what they see of a message (`hop`,
+//! `stage`). The rules themselves are the library spamrules; what follows from a score is `verdict`.
+
+pub mod clock;
+pub mod folder;
+pub mod hop;
+pub mod set;
+pub mod settings;
+pub mod stage;
+
+/// The name of the stage in findings, log and metrics.
+pub const STAGE: &str = "spam";
+
+/// A score as it is shown and compared: thousandths, so that the order of additions does not matter.
+pub fn rounded(score: f64) -> f64 {
+    (score * 1000.0).round() / 1000.0 + 0.0
+}
