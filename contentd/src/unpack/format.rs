@@ -114,7 +114,12 @@ impl Format {
 
     /// Whether words are worth a try as its password.
     pub(super) fn may_be_locked(self, data: &[u8]) -> bool {
-        self == Format::Zip && zip_headers::is_locked(data)
+        match self {
+            Format::Zip => zip_headers::is_locked(data),
+            // What they say of it may be packed or encrypted itself.
+            Format::SevenZip | Format::Rar => true,
+            _ => false,
+        }
     }
 
     /// The format with this word, when it is one for helpers.

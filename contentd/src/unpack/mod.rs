@@ -339,4 +339,6 @@ fn decode(format: Format, data: &Bytes, volumes: &[Bytes], out: &mut Members<'_,
 }
 
 #[cfg(test)]
+mod locked_tests;
+#[cfg(test)]
 mod tests;

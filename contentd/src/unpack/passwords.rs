@@ -3,6 +3,7 @@
 //! quotes, and a configured list. Only few are tried, the likeliest first. Nothing of them is logged. The words are pure text work; the message
 //! is taken apart once more for them, and only when an archive in it is encrypted.
 
+use super::members::Members;
 use crate::budget::{self, Budget};
 use crate::message::parts;
 use crate::message::{Limits, header, words};
@@ -18,6 +19,11 @@ const BEFORE: usize = 4;
 const LONGEST: usize = 64;
 /// Text of one part that is looked at.
 const TEXT: usize = 256 * 1024;
+
+/// Words tried on one archive of a format that makes every try expensive on purpose: 7z, RAR.
+pub(super) const SLOW_TRIES: usize = 20;
+/// Most doublings of the work for a key that are tried: twice what 7-Zip does, 32 times what RAR 5 does. More is there to waste our time.
+pub(super) const ROUNDS: u8 = 20;
 
 /// Beginnings of the words for it, in lower case.
 const CUES: &[&str] = &[
@@ -105,6 +111,25 @@ const QUOTES: &[(char, char)] = &[
     ('[', ']'),
     ('<', '>'),
 ];
+
+/// Tries left at one archive whose keys take long to derive.
+#[derive(Default)]
+pub(super) struct Tries {
+    made: usize,
+}
+
+impl Tries {
+    /// The first of the likeliest words that opens it.
+    pub(super) fn first_that(&mut self, out: &Members<'_, '_>, mut opens: impl FnMut(&str) -> bool) -> Option<String> {
+        let mut words = out.passwords().iter();
+        words
+            .find(|word| {
+                self.made += 1;
+                self.made <= SLOW_TRIES && out.clock().is_ok() && opens(word)
+            })
+            .cloned()
+    }
+}
 
 /// The words of a message, the likeliest first; `common` are tried, too.
 pub(crate) fn of(message: &Bytes, limits: &Limits, common: &[String], until: Instant) -> Vec<String> {

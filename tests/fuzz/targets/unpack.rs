@@ -74,7 +74,10 @@ fuzz_target!(|input: &[u8]| {
     let mut budget = Budget::new(&budget_limits, size, limits.readings(size), until);
     let view = parts::View { kept: vec![parts::Kept { path: "1".to_owned(), bytes: file, alike: false }], ..parts::View::default() };
     let mut given = 0_u64;
-    let opened = unpack::unpack(view, &limits, &mut budget, &mut |kept| given += kept.bytes.len() as u64);
+    // What is encrypted is tried with a word.
+    let words = || vec!["geheim".to_owned()];
+    let means = unpack::Means { helpers: None, words: Some(&words) };
+    let opened = unpack::unpack_with(means, view, &limits, &mut budget, &mut |kept| given += kept.bytes.len() as u64);
     assert!(given <= budget_limits.max_bytes.0 + 2 * size, "{given} bytes given");
     assert!(opened.parts.len() <= budget_limits.objects + 1, "{} members", opened.parts.len());
 });
