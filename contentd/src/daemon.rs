@@ -20,6 +20,7 @@ use crate::pipeline::{Pipeline, rules_mistake};
 use crate::quarantine::Quarantine;
 use crate::reinject::Target;
 use crate::smtp::partings::Partings;
+use crate::spam::account::Account;
 use crate::spam::set::Rules;
 use crate::spool::Budget;
 use crate::store::Access;
@@ -86,6 +87,8 @@ pub struct Daemon {
     pub ledger: Arc<Ledger>,
     /// The spam rules in force.
     pub rules: Arc<Rules>,
+    /// What the spam rules have done.
+    pub account: Arc<Account>,
     /// Who takes apart what is risky, where there are helpers.
     pub helpers: Option<Arc<Helpers>>,
     /// The witness, where there is one.
@@ -110,6 +113,7 @@ impl Daemon {
         let store = Access::new(&settings.store);
         let quarantine = Quarantine::new(store.clone());
         let (ledger, witness) = (Ledger::new(store.clone()), Arc::new(Witness::default()));
+        let account = Account::new(store.clone());
         let inspected = AtomicU64::new(0);
         let rules = Rules::load(&settings.spam).map_err(rules_mistake)?;
         let running = ArcSwap::from_pointee(Running::new(settings, helpers.clone(), Arc::clone(&rules))?);
@@ -120,6 +124,7 @@ impl Daemon {
             quarantine,
             ledger,
             rules,
+            account,
             helpers,
             witness,
             inspected,

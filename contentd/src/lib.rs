@@ -69,6 +69,7 @@ pub async fn run(listeners: Vec<Listener>, http: Option<TcpListener>, daemon: Ar
     let sessions = daemon.clone();
     let handler = move |stream, stop| smtp::server::serve(stream, sessions.clone(), stop);
     service::serve("contentd", listeners, limits, stop, handler).await;
+    daemon.account.finish().await;
     background.stop().await;
     page_stop.cancel();
     if let Some(page) = page
@@ -104,6 +105,10 @@ impl Background {
         background.tasks.spawn(async move { store.keep(stop).await });
         let (ledger, stop) = (daemon.ledger.clone(), background.stop.clone());
         background.tasks.spawn(async move { ledger.keep(stop).await });
+        let (kept, stop) = (daemon.clone(), background.stop.clone());
+        background.tasks.spawn(async move {
+            kept.account.keep(|| kept.running().settings.spam.stats_keep, stop).await;
+        });
         let (daemon, stop) = (daemon.clone(), background.stop.clone());
         background.tasks.spawn(async move {
             daemon.quarantine.clean(|| daemon.running().settings.quarantine.clone(), stop).await;
@@ -131,6 +136,7 @@ fn describe_metrics() {
     pipeline::describe_metrics();
     quarantine::describe_metrics();
     ledger::describe_metrics();
+    spam::account::describe_metrics();
     witness::describe_metrics();
     reinject::idle::describe_metrics();
     unpack::helper::describe_metrics();

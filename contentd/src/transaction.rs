@@ -33,6 +33,7 @@ use crate::smtp::data::Decoder;
 use crate::smtp::front::{Front, FrontError};
 use crate::smtp::protocol::too_big;
 use crate::smtp::reply::Reply;
+use crate::spam::account::Levels;
 use crate::spool::{Message, Share, SpoolError, Writer};
 use crate::verdict::{Destiny, decide};
 use crate::witness::Inspecting;
@@ -399,6 +400,9 @@ impl<'a> Transaction<'a> {
         let verdict = decide(findings, &self.running.policy);
         self.decision.decided(&verdict);
         self.decision.checked(&findings.checked);
+        if let Some(spam) = &findings.spam {
+            self.daemon.account.note(spam, &Levels::tagged_from(spam.required));
+        }
         if verdict.destiny == Destiny::Pass {
             return Ok(None);
         }

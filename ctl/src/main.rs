@@ -2,6 +2,7 @@
 //! `octroi`, the administrator's command: arguments and exit status. Each sub-command is a file of its name.
 
 mod allow;
+mod chart;
 mod check;
 mod decisions;
 mod greylist;

@@ -19,6 +19,8 @@ pub struct SpamSettings {
     pub time: Period,
     /// The same for one rule; one that takes more is set aside for the message.
     pub rule_time: Period,
+    /// How long it is remembered what the rules did on a day.
+    pub stats_keep: Period,
 }
 
 impl Default for SpamSettings {
@@ -28,6 +30,7 @@ impl Default for SpamSettings {
             max_size: Size(400 * 1024),
             time: Period::seconds(2),
             rule_time: Period(Duration::from_millis(200)),
+            stats_keep: Period::seconds(400 * 86_400),
         }
     }
 }
@@ -49,6 +52,9 @@ impl SpamSettings {
                 wrong.push((key, "must not be 0".to_owned()));
             }
         }
+        if self.stats_keep < Period::seconds(86_400) {
+            wrong.push(("stats_keep", "must be at least 1d".to_owned()));
+        }
         wrong
     }
 }
@@ -61,9 +67,14 @@ mod tests {
     fn mistakes_are_found() {
         assert_eq!(SpamSettings::default().mistakes(), []);
         let zero = Period::seconds(0);
-        let wrong =
-            SpamSettings { rules: vec!["/no/such/folder".into()], max_size: Size(0), time: zero, rule_time: zero };
+        let wrong = SpamSettings {
+            rules: vec!["/no/such/folder".into()],
+            max_size: Size(0),
+            time: zero,
+            rule_time: zero,
+            stats_keep: zero,
+        };
         let keys: Vec<_> = wrong.mistakes().iter().map(|(key, _)| *key).collect();
-        assert_eq!(keys, ["rules", "max_size", "time", "rule_time"]);
+        assert_eq!(keys, ["rules", "max_size", "time", "rule_time", "stats_keep"]);
     }
 }

@@ -207,11 +207,22 @@ pub async fn totals(store: &Store, first: i64, last: i64) -> Result<Vec<RuleRow>
     Ok(on_either!(store, |pool| sqlx::query_as(text).bind(first).bind(last).fetch_all(pool).await?))
 }
 
-/// One rule, day by day from `first` to `last`.
+/// One rule, day by day from `first` to `last`: one look into the index for each day, however many rules there are.
 pub async fn by_day(store: &Store, rule: &str, first: i64, last: i64) -> Result<Vec<RuleRow>, StoreError> {
-    const READ: &str = "select day, rule, hits, decided, marginal, points, told_spam, told_ham, false_positives, \
-        false_negatives, cost from spam_rule_day where rule = $1 and day >= $2 and day <= $3 order by day";
-    Ok(on_either!(store, |pool| sqlx::query_as(READ).bind(rule).bind(first).bind(last).fetch_all(pool).await?))
+    const READ: &str = "select day, rule, hits, decided, marginal, points, told_spam, told_ham, false_positives, false_negatives, cost \
+        from spam_rule_day where rule = $1 and day ";
+    let days: Vec<i64> = (first..=last).collect();
+    Ok(match store {
+        Store::Postgres(pool) => {
+            let text = sqlx::AssertSqlSafe(format!("{READ} = any ($2::bigint[]) order by day"));
+            sqlx::query_as(text).bind(rule).bind(days).fetch_all(pool).await?
+        }
+        Store::Sqlite(pool) => {
+            let text = sqlx::AssertSqlSafe(format!("{READ} in (select value from json_each($2)) order by day"));
+            let days: Vec<String> = days.iter().map(i64::to_string).collect();
+            sqlx::query_as(text).bind(rule).bind(format!("[{}]", days.join(","))).fetch_all(pool).await?
+        }
+    })
 }
 
 /// Deletes up to `most` rows of days before `first`, and what need no longer be known of batches. Of several hosts each deletes what

@@ -2,6 +2,7 @@
 //! `octroi rules`: what a changed configuration would decide about recorded requests, what is odd in the rules, and the rules of other
 //! programs as ours.
 
+mod glob;
 mod import;
 mod lint;
 mod milter_greylist;
@@ -9,6 +10,7 @@ mod postfwd;
 mod rate_limit;
 mod recorded;
 mod replay;
+mod stats;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,6 +35,8 @@ pub(crate) enum Action {
         #[arg(long, default_value_t = 3)]
         examples: usize,
     },
+    /// What the spam rules have done in the last days: hits, marginal decisions, mistakes, cost
+    Stats(stats::Args),
     /// Look for rules that never come to pass or do nothing
     Lint,
     /// Print rules or limits of another program as ours; what is not carried over is named
@@ -50,6 +54,7 @@ pub(crate) fn run(config: Option<&Path>, action: Action) -> ExitCode {
         Action::Replay { candidate, recorded, dns, examples } => {
             replay::run(&replay::Plan { config, candidate: &candidate, recorded: &recorded, dns, examples })
         }
+        Action::Stats(args) => stats::stats(config, &args),
         Action::Lint => lint::run(config),
         Action::Import { program, file } => import::run(program, &file),
     }
