@@ -4,11 +4,9 @@
 //! Each kind is a finding with a name. Its option, the word with `_` for `-`, says what it is worth: points, which make it a sign of spam, or
 //! `"banned"`, which makes the document a banned file.
 
-use crate::ambiguity::Points;
 use crate::findings::{Banned, Finding, FindingKind, Symbol};
-use serde::de::{Error, Visitor};
+use crate::points::{self, Points, PointsOrWord};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::fmt;
 
 /// What one kind of active content leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +17,22 @@ pub enum Worth {
     Banned,
 }
 
+impl PointsOrWord for Worth {
+    const EXPECTED: &'static str = "a score from 0 to 1000 or \"banned\"";
+
+    fn points(points: Points) -> Worth {
+        Worth::Score(points)
+    }
+
+    fn word(word: &str) -> Option<Worth> {
+        (word == "banned").then_some(Worth::Banned)
+    }
+}
+
 impl Serialize for Worth {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         match self {
-            Worth::Score(points) => out.serialize_f64(points.value()),
+            Worth::Score(points) => points::write(points, out),
             Worth::Banned => out.serialize_str("banned"),
         }
     }
@@ -30,35 +40,7 @@ impl Serialize for Worth {
 
 impl<'de> Deserialize<'de> for Worth {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Worth, D::Error> {
-        struct Reader;
-        const EXPECTED: &str = "a score from 0 to 1000 or \"banned\"";
-
-        impl Visitor<'_> for Reader {
-            type Value = Worth;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str(EXPECTED)
-            }
-
-            fn visit_f64<E: Error>(self, number: f64) -> Result<Worth, E> {
-                let good = number.is_finite() && (0.0..=1000.0).contains(&number);
-                let points = Points((number * 1000.0).round() as i64);
-                if good { Ok(Worth::Score(points)) } else { Err(E::custom(format!("{number} is not {EXPECTED}"))) }
-            }
-
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Worth, E> {
-                self.visit_f64(number as f64)
-            }
-
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Worth, E> {
-                self.visit_f64(number as f64)
-            }
-
-            fn visit_str<E: Error>(self, word: &str) -> Result<Worth, E> {
-                if word == "banned" { Ok(Worth::Banned) } else { Err(E::custom(format!("{word:?} is not {EXPECTED}"))) }
-            }
-        }
-        input.deserialize_any(Reader)
+        points::read(input)
     }
 }
 

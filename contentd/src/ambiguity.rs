@@ -5,27 +5,10 @@
 //! findings are ambiguities is one list here; the option of each is its word with `_` for `-`.
 
 use crate::findings::{FindingKind, Findings};
+use crate::points::{self, Points, PointsOrWord};
 use crate::verdict::Destiny;
-use serde::de::{Error, Visitor};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::fmt;
-
-/// Points of a score, in thousandths, so that sums are exact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Points(pub i64);
-
-impl Points {
-    /// As a number.
-    pub fn value(self) -> f64 {
-        self.0 as f64 / 1000.0
-    }
-}
-
-impl fmt::Display for Points {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}", self.value())
-    }
-}
 
 /// What one kind of ambiguity leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,18 +27,32 @@ impl Treatment {
     const fn score(thousandths: i64) -> Treatment {
         Treatment::Score(Points(thousandths))
     }
+}
 
-    fn of_number(number: f64) -> Option<Treatment> {
-        const MOST: f64 = 1000.0;
-        (number.is_finite() && (0.0..=MOST).contains(&number))
-            .then(|| Treatment::score((number * 1000.0).round() as i64))
+impl PointsOrWord for Treatment {
+    const EXPECTED: &'static str = "a score from 0 to 1000, \"bad-header\", \"unchecked\", \"reject\", \"tempfail\", \"quarantine\" or \"discard\"";
+
+    fn points(points: Points) -> Treatment {
+        Treatment::Score(points)
+    }
+
+    fn word(word: &str) -> Option<Treatment> {
+        Some(match word {
+            "bad-header" => Treatment::BadHeader,
+            "unchecked" => Treatment::Unchecked,
+            "reject" => Treatment::Destiny(Destiny::Reject),
+            "tempfail" => Treatment::Destiny(Destiny::Tempfail),
+            "quarantine" => Treatment::Destiny(Destiny::Quarantine),
+            "discard" => Treatment::Destiny(Destiny::Discard),
+            _ => return None,
+        })
     }
 }
 
 impl Serialize for Treatment {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         match self {
-            Treatment::Score(points) => out.serialize_f64(points.value()),
+            Treatment::Score(points) => points::write(points, out),
             Treatment::BadHeader => out.serialize_str("bad-header"),
             Treatment::Unchecked => out.serialize_str("unchecked"),
             Treatment::Destiny(destiny) => destiny.serialize(out),
@@ -65,41 +62,7 @@ impl Serialize for Treatment {
 
 impl<'de> Deserialize<'de> for Treatment {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Treatment, D::Error> {
-        struct Reader;
-        const EXPECTED: &str = "a score from 0 to 1000, \"bad-header\", \"unchecked\", \"reject\", \"tempfail\", \"quarantine\" or \"discard\"";
-
-        impl Visitor<'_> for Reader {
-            type Value = Treatment;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str(EXPECTED)
-            }
-
-            fn visit_f64<E: Error>(self, number: f64) -> Result<Treatment, E> {
-                Treatment::of_number(number).ok_or_else(|| E::custom(format!("{number} is not {EXPECTED}")))
-            }
-
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Treatment, E> {
-                self.visit_f64(number as f64)
-            }
-
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Treatment, E> {
-                self.visit_f64(number as f64)
-            }
-
-            fn visit_str<E: Error>(self, word: &str) -> Result<Treatment, E> {
-                match word {
-                    "bad-header" => Ok(Treatment::BadHeader),
-                    "unchecked" => Ok(Treatment::Unchecked),
-                    "reject" => Ok(Treatment::Destiny(Destiny::Reject)),
-                    "tempfail" => Ok(Treatment::Destiny(Destiny::Tempfail)),
-                    "quarantine" => Ok(Treatment::Destiny(Destiny::Quarantine)),
-                    "discard" => Ok(Treatment::Destiny(Destiny::Discard)),
-                    _ => Err(E::custom(format!("{word:?} is not {EXPECTED}"))),
-                }
-            }
-        }
-        input.deserialize_any(Reader)
+        points::read(input)
     }
 }
 
@@ -111,7 +74,7 @@ macro_rules! ambiguities {
         #[serde(default, deny_unknown_fields)]
         pub struct AmbiguitySettings {
             /// From this score on the message is in category "unchecked" and `destiny.ambiguous` holds; 0: never.
-            #[serde(deserialize_with = "limit", serialize_with = "number")]
+            #[serde(deserialize_with = "limit", serialize_with = "points::write")]
             pub limit: Points,
             $(#[doc = concat!("What [`FindingKind::", stringify!($kind), "`] leads to.")] pub $name: Treatment,)+
         }
@@ -173,10 +136,6 @@ fn limit<'de, D: Deserializer<'de>>(input: D) -> Result<Points, D::Error> {
         Treatment::Score(points) => Ok(points),
         _ => Err(D::Error::custom("must be a number; 0: never")),
     }
-}
-
-fn number<S: Serializer>(points: &Points, out: S) -> Result<S::Ok, S::Error> {
-    out.serialize_f64(points.value())
 }
 
 impl AmbiguitySettings {

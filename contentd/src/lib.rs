@@ -25,6 +25,7 @@ pub mod identity;
 pub mod ledger;
 pub mod message;
 pub mod pipeline;
+pub mod points;
 pub mod poison;
 pub mod postfix;
 pub mod quarantine;

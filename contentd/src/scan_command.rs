@@ -4,12 +4,12 @@
 //! The same pipeline and verdict as in the daemon. It listens nowhere and writes nothing but its report; scanners
 //! are asked when they are configured.
 
-use crate::ambiguity::Points;
 use crate::config::Settings;
 use crate::envelope::{Client, Envelope, MessageId, Path as MailPath};
 use crate::findings::{FindingKind, Findings, Outcome, Part, Symbol};
 use crate::message::header;
 use crate::pipeline::Pipeline;
+use crate::points::Points;
 use crate::smtp::xforward::Attribute;
 use crate::spool::Message;
 use crate::unpack::helper::{Helpers, Program};

@@ -459,7 +459,7 @@ mod tests {
         assert!(line(&odd, &policy).starts_with("unchecked tempfail ambiguous | 450 "), "{}", line(&odd, &policy));
         policy.ambiguity.header_syntax = Treatment::Unchecked;
         assert_eq!(line(&with(FindingKind::HeaderSyntax), &policy), refused);
-        policy.ambiguity.header_syntax = Treatment::Score(crate::ambiguity::Points(0));
+        policy.ambiguity.header_syntax = Treatment::Score(crate::points::Points(0));
         assert_eq!(line(&with(FindingKind::HeaderSyntax), &policy), "clean pass clean | ");
         policy.ambiguity.unclosed_multipart = Treatment::BadHeader;
         assert_eq!(line(&with(FindingKind::Unclosed), &policy), "bad-header pass bad-header | ");
