@@ -37,7 +37,7 @@ impl fmt::Display for Found {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
+pub(crate) enum Operator {
     Or,
     And,
     Xor,
@@ -54,7 +54,7 @@ enum Operator {
 }
 
 #[derive(Debug, Clone)]
-enum Node {
+pub(crate) enum Node {
     Number(f64),
     /// The place of a name in the list of names.
     Name(usize),
@@ -91,6 +91,11 @@ impl Expression {
     /// The names used, in the order of their first use; values are asked for by the place in this list.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The expression as a tree.
+    pub(crate) fn root(&self) -> &Node {
+        &self.root
     }
 
     /// The value, given that of each name; `None` after a division by zero.
@@ -147,7 +152,7 @@ fn two(operator: Operator, left: f64, right: &Node, of: &dyn Fn(usize) -> f64) -
 
 /// Perl's `^` works on the bits of whole numbers.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-fn exclusive_or(left: f64, right: f64) -> f64 {
+pub(crate) fn exclusive_or(left: f64, right: f64) -> f64 {
     ((left as u64) ^ (right as u64)) as f64
 }
 

@@ -177,3 +177,23 @@ pub(crate) struct Rule {
     pub(crate) test: Test,
     pub(crate) place: Place,
 }
+
+impl Rule {
+    /// Whether each hit adds the score: of rules with a pattern that count. A meta's value or an eval's count does not multiply its score.
+    pub(crate) fn adds_each_hit(&self) -> bool {
+        self.flags.multiple && self.pattern().is_some()
+    }
+
+    /// The pattern of a rule that has one and needs no captures of others.
+    pub(crate) fn pattern(&self) -> Option<&Pattern> {
+        match &self.test {
+            Test::Header { matcher: Matcher::Fixed(pattern), .. }
+            | Test::Body(Matcher::Fixed(pattern))
+            | Test::Rawbody(Matcher::Fixed(pattern))
+            | Test::Uri(Matcher::Fixed(pattern))
+            | Test::Full(Matcher::Fixed(pattern))
+            | Test::MimeHeader { pattern, .. } => Some(pattern),
+            _ => None,
+        }
+    }
+}

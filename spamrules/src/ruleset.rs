@@ -9,8 +9,10 @@ use crate::conf::build::{self, Rules};
 use crate::conf::draft::Gathered;
 use crate::conf::{Options, Reader, Resolver};
 use crate::context::{Context, Environment};
+use crate::learnt::Learnt;
 use crate::lint::Remark;
 use crate::message::Message;
+use crate::plan::Plan;
 use crate::scores::{self, Scores};
 use crate::settings::Settings;
 
@@ -26,6 +28,8 @@ pub struct Ruleset {
     settings: Arc<Settings>,
     all_scores: Arc<Vec<Scores>>,
     scores: Arc<Vec<f64>>,
+    plan: Arc<Plan>,
+    learnt: Arc<Learnt>,
     required: f64,
 }
 
@@ -44,9 +48,12 @@ impl Ruleset {
         gathered.note_inert();
         let remarks = std::mem::take(&mut gathered.remarks);
         let all_scores = build::scores_of(&gathered, &rules);
+        let scores = chosen(&all_scores, &options);
         Ruleset {
             settings: Arc::new(gathered.settings),
-            scores: Arc::new(chosen(&all_scores, &options)),
+            plan: Arc::new(Plan::new(&rules, &scores)),
+            learnt: Arc::new(Learnt::new(rules.rules.len(), options.strikes)),
+            scores: Arc::new(scores),
             required: gathered.required.unwrap_or(REQUIRED),
             options: Arc::new(options),
             rules: Arc::new(rules),
@@ -70,9 +77,11 @@ impl Ruleset {
         let mut gathered = read([(name, text)], &self.options, &|_| None, base);
         let all_scores = build::scores_of(&gathered, &self.rules);
         let remarks = std::mem::take(&mut gathered.remarks);
+        let scores = chosen(&all_scores, &self.options);
         let set = Ruleset {
             settings: Arc::new(gathered.settings),
-            scores: Arc::new(chosen(&all_scores, &self.options)),
+            plan: Arc::new(Plan::new(&self.rules, &scores)),
+            scores: Arc::new(scores),
             all_scores: Arc::new(all_scores),
             required: gathered.required.unwrap_or(self.required),
             ..self.clone()
@@ -100,6 +109,11 @@ impl Ruleset {
         self.rules.rules.iter().map(|rule| rule.name.as_str()).zip(self.scores.iter().copied())
     }
 
+    /// The rules that are switched off until the set is loaded anew, because too many messages set them aside ([`Options::strikes`]).
+    pub fn switched_off(&self) -> Vec<&str> {
+        self.learnt.off().filter_map(|rule| Some(self.rules.rules.get(rule)?.name.as_str())).collect()
+    }
+
     /// Runs the rules over a message.
     pub fn check(
         &self,
@@ -109,7 +123,14 @@ impl Ruleset {
         budget: Budget<'_>,
     ) -> Report {
         let context = Context::new(message, &self.settings, environment, answers);
-        let mut report = check::run(&self.rules, &self.scores, &self.options, &context, budget);
+        let setting = check::Setting {
+            rules: &self.rules,
+            scores: &self.scores,
+            options: &self.options,
+            plan: &self.plan,
+            learnt: &self.learnt,
+        };
+        let mut report = check::run(setting, &context, budget);
         report.required = self.required;
         report
     }

@@ -67,7 +67,8 @@ impl Job {
         };
         let clock = RuleClock::start();
         let time = || clock.now();
-        let budget = Budget { clock: Some(&time), total: self.limits.time, rule: self.limits.rule_time };
+        let budget =
+            Budget { clock: Some(&time), total: self.limits.time, rule: self.limits.rule_time, ..Budget::default() };
         let environment = Environment { now: self.now.as_second() };
         self.rules.rules.check(&message, &environment, &NoAnswers, budget)
     }

@@ -15,11 +15,23 @@ pub struct Budget<'a> {
     pub total: Duration,
     /// For one rule: when it is spent, the rule is set aside for this message.
     pub rule: Duration,
+    /// What each rule costs is measured for one message of so many, and for those that turn out slow: reading the clock twice per rule
+    /// costs more than most rules do. 1: every message; 0: only slow ones.
+    pub measure: u32,
+    /// The scores at which what is done with the message changes. Rules run only until it is proven between which of them the score lies;
+    /// the report says so ([`crate::Report::bound`]). Empty: everything runs.
+    pub levels: &'a [f64],
 }
 
 impl Default for Budget<'_> {
     fn default() -> Self {
-        Budget { clock: None, total: Duration::from_secs(2), rule: Duration::from_millis(200) }
+        Budget {
+            clock: None,
+            total: Duration::from_secs(2),
+            rule: Duration::from_millis(200),
+            measure: 16,
+            levels: &[],
+        }
     }
 }
 
@@ -29,6 +41,8 @@ impl std::fmt::Debug for Budget<'_> {
             .field("clock", &self.clock.is_some())
             .field("total", &self.total)
             .field("rule", &self.rule)
+            .field("measure", &self.measure)
+            .field("levels", &self.levels)
             .finish()
     }
 }
@@ -42,9 +56,20 @@ pub enum Reason {
     Time,
 }
 
+/// How many rules run between two looks at the clock, while they are not measured one by one.
+const UNMEASURED: u32 = 64;
+/// A message in which that many take longer is measured from then on.
+const SLOW: Duration = Duration::from_millis(2);
+
 /// What checking one message has cost so far.
 pub(super) struct Account<'a> {
     budget: Budget<'a>,
+    /// Whether every rule is measured.
+    exact: bool,
+    /// Whether it was so from the beginning.
+    whole: bool,
+    /// Rules since the last look at the clock, when not.
+    unmeasured: u32,
     begun: Duration,
     last: Duration,
     spent: Vec<Duration>,
@@ -52,15 +77,19 @@ pub(super) struct Account<'a> {
 }
 
 impl<'a> Account<'a> {
-    pub(super) fn new(budget: Budget<'a>, rules: usize) -> Account<'a> {
+    /// An account for one message; `exact` asks for the cost of each rule.
+    pub(super) fn new(budget: Budget<'a>, exact: bool, rules: usize) -> Account<'a> {
+        let exact = exact && budget.clock.is_some();
         let begun = budget.clock.map_or(Duration::ZERO, |clock| clock());
-        let spent = if budget.clock.is_some() { vec![Duration::ZERO; rules] } else { Vec::new() };
-        Account { budget, begun, last: begun, spent, over: false }
+        let spent = if exact { vec![Duration::ZERO; rules] } else { Vec::new() };
+        Account { budget, exact, whole: exact, unmeasured: 0, begun, last: begun, spent, over: false }
     }
 
     /// Notes that the time before this was nobody's.
     pub(super) fn skip(&mut self) {
-        if let Some(clock) = self.budget.clock {
+        if self.exact
+            && let Some(clock) = self.budget.clock
+        {
             self.last = clock();
             self.over |= self.last.saturating_sub(self.begun) > self.budget.total;
         }
@@ -69,10 +98,24 @@ impl<'a> Account<'a> {
     /// Charges the time since the last charge to a rule; says whether it has now had too much.
     pub(super) fn charge(&mut self, rule: usize) -> bool {
         let Some(clock) = self.budget.clock else { return false };
+        if !self.exact {
+            self.unmeasured += 1;
+            if self.unmeasured < UNMEASURED {
+                return false;
+            }
+        }
         let now = clock();
         let cost = now.saturating_sub(self.last);
         self.last = now;
         self.over |= now.saturating_sub(self.begun) > self.budget.total;
+        if !self.exact {
+            self.unmeasured = 0;
+            self.exact = cost > SLOW;
+            return false;
+        }
+        if self.spent.len() <= rule {
+            self.spent.resize(rule + 1, Duration::ZERO);
+        }
         let Some(spent) = self.spent.get_mut(rule) else { return false };
         *spent += cost;
         *spent > self.budget.rule
@@ -88,8 +131,8 @@ impl<'a> Account<'a> {
         self.spent.get(rule).copied().unwrap_or_default()
     }
 
-    /// What each rule has cost; empty without a clock.
+    /// What each rule has cost; empty when it was not measured from the beginning.
     pub(super) fn costs(&mut self) -> Vec<Duration> {
-        std::mem::take(&mut self.spent)
+        if self.whole { std::mem::take(&mut self.spent) } else { Vec::new() }
     }
 }

@@ -5,13 +5,18 @@
 //! all others is free, and rules over the same text run together.
 
 mod account;
+mod report;
+mod rule;
 mod run;
+mod schedule;
+#[cfg(test)]
+mod schedule_tests;
 pub(crate) mod template;
 
 use std::time::Duration;
 
 pub use account::{Budget, Clock, Reason};
-pub(crate) use run::run;
+pub(crate) use run::{Setting, run};
 
 /// A rule that hit.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +42,17 @@ pub struct SetAside {
     pub spent: Duration,
 }
 
+/// Where the score of a message lies, whatever the rules that did not run would say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bound {
+    /// The least that the score would be with all rules run.
+    pub low: f64,
+    /// The most that it would be; infinite while a rule is left whose hits count without a limit.
+    pub high: f64,
+    /// How many rules that could still have changed the score did not run.
+    pub left: usize,
+}
+
 /// What the rules say about a message.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Report {
@@ -50,13 +66,16 @@ pub struct Report {
     pub required: f64,
     /// Rules given up for this message.
     pub set_aside: Vec<SetAside>,
-    /// What each rule has cost, in the order of [`crate::Ruleset::rules`]; empty without a clock.
+    /// What each rule has cost, in the order of [`crate::Ruleset::rules`]; empty without a clock, and for messages that were not measured
+    /// (see [`Budget::measure`]).
     pub costs: Vec<Duration>,
     /// Whether rules did not see all URIs: the message has too many, or one of them has too many inside it, or following redirectors would
     /// have cost too much.
     pub uris_missing: bool,
-    /// Whether everything ran. If not, the budget was spent.
+    /// Whether everything ran that should. If not, the budget was spent.
     pub complete: bool,
+    /// With [`Budget::levels`]: what is proven of the score. `hits` and `score` are then those of the rules that ran.
+    pub bound: Option<Bound>,
 }
 
 impl Report {

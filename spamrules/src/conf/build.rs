@@ -252,8 +252,8 @@ fn metas(gathered: &mut Gathered, made: &mut Rules) {
     }
 }
 
-/// Rules and the literals of which each needs one.
-type Members = Vec<(u32, Option<Vec<Vec<u8>>>)>;
+/// Rules over one text.
+type Members = Vec<u32>;
 
 /// Puts rules over the same text together.
 fn group(made: &mut Rules) {
@@ -268,7 +268,7 @@ fn group(made: &mut Rules) {
             | Test::Full(matcher) => Some(matcher),
             _ => None,
         };
-        let literals = match matcher {
+        match matcher {
             Some(Matcher::Template(_)) => {
                 made.templates.push(id);
                 continue;
@@ -277,31 +277,34 @@ fn group(made: &mut Rules) {
                 made.captures.push(id);
                 continue;
             }
-            Some(Matcher::Fixed(pattern)) => pattern.literals().map(<[Vec<u8>]>::to_vec),
-            None => None,
-        };
+            _ => {}
+        }
         match &rule.test {
             Test::Header { selector, written, negated, unset, .. } => {
                 let group = headers.entry(written.clone()).or_insert_with(|| HeaderDraft::new(selector));
-                if *negated || unset.is_some() { group.always.push(id) } else { group.filtered.push((id, literals)) }
+                if *negated || unset.is_some() { group.always.push(id) } else { group.filtered.push(id) }
             }
             Test::Exists { selector, written } => {
                 headers.entry(written.clone()).or_insert_with(|| HeaderDraft::new(selector)).always.push(id)
             }
-            Test::Body(_) => kinds[0].push((id, literals)),
-            Test::Rawbody(_) => kinds[1].push((id, literals)),
-            Test::Uri(_) => kinds[2].push((id, literals)),
-            Test::Full(_) => kinds[3].push((id, literals)),
+            Test::Body(_) => kinds[0].push(id),
+            Test::Rawbody(_) => kinds[1].push(id),
+            Test::Uri(_) => kinds[2].push(id),
+            Test::Full(_) => kinds[3].push(id),
             Test::MimeHeader { .. } => made.mime_headers.push(id),
             Test::Eval { .. } => made.evals.push(id),
             Test::Meta { .. } | Test::Idle => {}
         }
     }
-    let [body, rawbody, uri, full] = kinds.map(|members| indexed(&members));
+    let [body, rawbody, uri, full] = kinds.map(|members| indexed(&made.rules, members));
     (made.body, made.rawbody, made.uri, made.full) = (body, rawbody, uri, full);
     made.headers = headers
         .into_values()
-        .map(|draft| HeaderGroup { selector: draft.selector, always: draft.always, group: indexed(&draft.filtered) })
+        .map(|draft| HeaderGroup {
+            selector: draft.selector,
+            always: draft.always,
+            group: indexed(&made.rules, draft.filtered),
+        })
         .collect();
     let rules = &made.rules;
     let key = |id: &u32| {
@@ -325,11 +328,10 @@ impl HeaderDraft {
     }
 }
 
-fn indexed(members: &Members) -> Group {
-    Group {
-        rules: members.iter().map(|(id, _)| *id).collect(),
-        index: Index::new(members.iter().map(|(_, literals)| literals.as_deref())),
-    }
+fn indexed(rules: &[Rule], members: Members) -> Group {
+    let pattern = |id: &u32| rules.get(usize::try_from(*id).unwrap_or(usize::MAX)).and_then(Rule::pattern);
+    let index = Index::new(members.iter().map(pattern));
+    Group { rules: members, index }
 }
 
 /// Sorts metas so that each comes after those it depends on (Kahn's algorithm); what remains is circular.

@@ -32,11 +32,13 @@ pub struct Options {
     pub bayes: bool,
     /// The language of descriptions, such as `en_US` or `fr`.
     pub language: String,
+    /// A rule that this many messages have set aside is switched off until the set is loaded anew; 0: never.
+    pub strikes: u32,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { network: false, bayes: false, language: "en_US".to_owned() }
+        Options { network: false, bayes: false, language: "en_US".to_owned(), strikes: 100 }
     }
 }
 

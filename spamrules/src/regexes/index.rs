@@ -3,13 +3,21 @@
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
-/// Which patterns could match a text, by the literals that they require.
+use super::Pattern;
+use super::sieve::Sieve;
+
+/// Fewer skeletons are not worth a pass over the text.
+const FEW_SKELETONS: usize = 4;
+
+/// Which patterns could match a text, by the literals or the skeleton that they require.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     automaton: Option<AhoCorasick>,
     /// Per literal the patterns that require it.
     wanted_by: Vec<Vec<u32>>,
     /// Patterns without literals.
+    sieve: Sieve,
+    /// Patterns with neither.
     always: Vec<u32>,
     patterns: usize,
 }
@@ -24,17 +32,22 @@ pub(crate) struct Seen {
 }
 
 impl Index {
-    /// An index over patterns; `None` for one without literals.
-    pub(crate) fn new<'a>(patterns: impl IntoIterator<Item = Option<&'a [Vec<u8>]>>) -> Index {
+    /// An index over patterns; `None` for one that is always to be searched for.
+    pub(crate) fn new<'a>(patterns: impl IntoIterator<Item = Option<&'a Pattern>>) -> Index {
         let mut index = Index::default();
         let mut literals: Vec<Vec<u8>> = Vec::new();
+        let mut skeletons = Vec::new();
         let mut places = std::collections::HashMap::new();
-        for (pattern, wanted) in (0u32..).zip(patterns) {
+        for (number, pattern) in (0u32..).zip(patterns) {
             index.patterns += 1;
-            let Some(wanted) = wanted else {
-                index.always.push(pattern);
+            let Some(wanted) = pattern.and_then(Pattern::literals) else {
+                match pattern.and_then(Pattern::skeleton) {
+                    Some(skeleton) => skeletons.push((number, skeleton)),
+                    None => index.always.push(number),
+                }
                 continue;
             };
+            let pattern = number;
             for literal in wanted {
                 let place = *places.entry(literal.clone()).or_insert_with(|| {
                     literals.push(literal.clone());
@@ -45,6 +58,11 @@ impl Index {
                     list.push(pattern);
                 }
             }
+        }
+        if skeletons.len() >= FEW_SKELETONS {
+            index.sieve = Sieve::new(skeletons);
+        } else {
+            index.always.extend(skeletons.iter().map(|(number, _)| *number));
         }
         if !literals.is_empty() {
             let kind = if literals.len() > 4000 { AhoCorasickKind::ContiguousNFA } else { AhoCorasickKind::DFA };
@@ -63,6 +81,16 @@ impl Index {
 
     /// The patterns that could match the text, in no particular order.
     pub(crate) fn candidates<'a>(&'a self, text: &[u8], seen: &'a mut Seen) -> impl Iterator<Item = u32> + 'a {
+        self.always.iter().copied().chain(self.filtered(text, seen))
+    }
+
+    /// Patterns that could match any text: nothing is known that they require.
+    pub(crate) fn always(&self) -> &[u32] {
+        &self.always
+    }
+
+    /// The patterns that could match the text because something that they require is in it.
+    pub(crate) fn filtered<'a>(&'a self, text: &[u8], seen: &'a mut Seen) -> impl Iterator<Item = u32> + 'a {
         seen.begin(self.wanted_by.len(), self.patterns);
         if let Some(automaton) = &self.automaton {
             for found in automaton.find_overlapping_iter(text) {
@@ -77,7 +105,8 @@ impl Index {
                 }
             }
         }
-        self.always.iter().copied().chain(seen.found.iter().copied())
+        self.sieve.find(text, |pattern| seen.found.push(pattern));
+        seen.found.iter().copied()
     }
 }
 
@@ -116,9 +145,8 @@ mod tests {
 
     #[test]
     fn candidates_by_literal() {
-        let one = [b"viagra".to_vec()];
-        let two = [b"agr".to_vec(), b"zzz".to_vec()];
-        let index = Index::new([Some(&one[..]), None, Some(&two[..])]);
+        let patterns = ["/viagra/i", "/[a-z]+/", "/(?:agr|zzz)/i"].map(|text| Pattern::new(text).unwrap());
+        let index = Index::new(patterns.iter().map(Some));
         let mut seen = Seen::default();
         let mut found = |text: &[u8]| {
             let mut all: Vec<u32> = index.candidates(text, &mut seen).collect();

@@ -8,11 +8,15 @@ mod class;
 mod delimit;
 mod index;
 mod literals;
+mod repeat;
+mod sieve;
+mod skeleton;
 mod translate;
 
 use std::collections::BTreeMap;
 
 pub(crate) use index::{Index, Seen};
+use skeleton::Skeleton;
 
 /// Steps that one search of PCRE2 may take. The slowest of the shipped rules takes some thousand on common mail.
 const MATCH_LIMIT: u32 = 2_000_000;
@@ -89,6 +93,10 @@ pub(crate) struct Pattern {
     names: Vec<String>,
     /// Literals in small letters of which every match contains one.
     literals: Option<Vec<Vec<u8>>>,
+    /// For a pattern without literals: steps that every match goes through.
+    skeleton: Option<Skeleton>,
+    /// Patterns that match wherever this one does, and cost much less.
+    first: Option<Box<repeat::Fewer>>,
 }
 
 impl Pattern {
@@ -104,6 +112,16 @@ impl Pattern {
     /// Literals of which every match contains one; `None` when there are none.
     pub(crate) fn literals(&self) -> Option<&[Vec<u8>]> {
         self.literals.as_deref()
+    }
+
+    /// Whether something is known that every match requires.
+    pub(crate) fn is_prefiltered(&self) -> bool {
+        self.literals.is_some() || self.skeleton.is_some()
+    }
+
+    /// Steps that every match goes through; only for patterns without literals.
+    fn skeleton(&self) -> Option<&Skeleton> {
+        self.skeleton.as_ref()
     }
 
     /// Whether the linear engine runs the pattern.
@@ -124,6 +142,9 @@ impl Pattern {
 
     /// Whether the pattern matches somewhere.
     pub(crate) fn search(&self, text: &[u8]) -> Result<bool, Exhausted> {
+        if self.first.as_ref().is_some_and(|first| first.rules_out(text)) {
+            return Ok(false);
+        }
         match &self.engine {
             Engine::Linear(regex) => Ok(regex.is_match(text)),
             Engine::Backtracking(regex) => regex.is_match(text).map_err(|_| Exhausted),
@@ -233,15 +254,17 @@ impl Source {
     pub(crate) fn superset(&self) -> Option<Pattern> {
         let translated = translate::translate(&self.pattern, self.flags).ok()?;
         let literals = literals::required(&translated.linear);
-        Some(Pattern { engine: linear(&translated.linear)?, names: Vec::new(), literals })
+        Some(Pattern { engine: linear(&translated.linear)?, names: Vec::new(), literals, skeleton: None, first: None })
     }
 
     /// Compiles the pattern for the engine that suits it.
     pub(crate) fn compile(&self) -> Result<Pattern, Error> {
         let translated = translate::translate(&self.pattern, self.flags)?;
         let literals = literals::required(&translated.linear);
+        let skeleton = if literals.is_none() { Skeleton::of(&translated.linear) } else { None };
         let engine = engine(&translated)?;
-        Ok(Pattern { engine, names: translated.names, literals })
+        let first = if matches!(engine, Engine::Linear(_)) { repeat::Fewer::of(&translated) } else { None };
+        Ok(Pattern { engine, names: translated.names, literals, skeleton, first })
     }
 }
 
@@ -252,7 +275,7 @@ fn always_matches(pattern: &[u8]) -> bool {
 
 /// Chooses the engine. PCRE2 takes what is not regular, what is long and what counts far, as far as it can: it refuses what is larger than 64 KB compiled.
 fn engine(translated: &translate::Translated) -> Result<Engine, Error> {
-    let long = translated.linear.len() > LONG || translated.counted > COUNTED;
+    let long = is_long(translated);
     if translated.exact
         && !long
         && let Some(engine) = linear(&translated.linear)
@@ -263,6 +286,10 @@ fn engine(translated: &translate::Translated) -> Result<Engine, Error> {
         Err(error) if translated.exact && long => linear(&translated.linear).ok_or(error),
         other => other,
     }
+}
+
+fn is_long(translated: &translate::Translated) -> bool {
+    translated.linear.len() > LONG || translated.counted > COUNTED
 }
 
 fn linear(pattern: &str) -> Option<Engine> {
@@ -276,6 +303,10 @@ fn linear(pattern: &str) -> Option<Engine> {
 }
 
 fn backtracking(pattern: &str) -> Result<Engine, Error> {
+    limited(pattern).map(|regex| Engine::Backtracking(Box::new(regex)))
+}
+
+fn limited(pattern: &str) -> Result<pcre2::bytes::Regex, Error> {
     let limited = format!("(*LF)(*LIMIT_MATCH={MATCH_LIMIT})(*LIMIT_DEPTH={MATCH_LIMIT}){pattern}");
     pcre2::bytes::RegexBuilder::new()
         .utf(false)
@@ -283,7 +314,6 @@ fn backtracking(pattern: &str) -> Result<Engine, Error> {
         .jit_if_available(true)
         .max_jit_stack_size(Some(JIT_STACK))
         .build(&limited)
-        .map(|regex| Engine::Backtracking(Box::new(regex)))
         .map_err(|error| Error::Refused(error.to_string()))
 }
 

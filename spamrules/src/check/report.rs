@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What a run says in the end.
+
+use super::run::{Run, place};
+use super::{Hit, Report, SetAside};
+
+impl Run<'_> {
+    pub(super) fn report(mut self) -> Report {
+        let mut report = Report { complete: !self.account.is_over(), ..Report::default() };
+        for (number, ((rule, &count), &score)) in self.rules.rules.iter().zip(&self.counts).zip(self.scores).enumerate()
+        {
+            if count == 0.0 || score == 0.0 {
+                continue;
+            }
+            self.learnt.hit(number);
+            if rule.name.starts_with("__") {
+                report.subrules.push(rule.name.clone());
+                continue;
+            }
+            let times = if rule.adds_each_hit() { count } else { 1.0 };
+            report.score += score * times;
+            report.hits.push(Hit {
+                rule: rule.name.clone(),
+                score: score * times,
+                count,
+                description: rule.description.clone(),
+            });
+        }
+        report.set_aside = self
+            .aside
+            .iter()
+            .filter_map(|(&id, &reason)| {
+                Some(SetAside {
+                    rule: self.rules.rules.get(place(id))?.name.clone(),
+                    reason,
+                    spent: self.account.spent(place(id)),
+                })
+            })
+            .collect();
+        self.aside.keys().for_each(|&id| self.learnt.strike(place(id)));
+        report.costs = self.account.costs();
+        report.costs.iter().enumerate().for_each(|(rule, &cost)| self.learnt.cost(rule, cost));
+        self.learnt.done();
+        report.bound = self.bound;
+        report.uris_missing = self.context.misses_uris();
+        report
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What a set of rules learns while it is in use: how often each rule hits and what it costs, for the order in which rules run, and which
+//! rules cost too much again and again. Shared by all threads; nothing of it changes what a message scores, except rules switched off.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, RwLock};
+
+use crate::plan::Plan;
+
+/// Messages between two new orders.
+const RENEW: u64 = 256;
+/// What a hit rate is worth beside excluding a rule, which is worth 1.
+const HITTING: f64 = 4.0;
+
+/// What one rule has cost and found.
+#[derive(Debug, Default)]
+struct Record {
+    hits: AtomicU64,
+    measured: AtomicU64,
+    nanoseconds: AtomicU64,
+    strikes: AtomicU32,
+    off: AtomicBool,
+}
+
+/// What has been learnt about the rules of a set.
+#[derive(Debug)]
+pub(crate) struct Learnt {
+    messages: AtomicU64,
+    records: Vec<Record>,
+    order: RwLock<Option<Arc<Vec<u32>>>>,
+    /// Messages that may set a rule aside before it is switched off; 0: it never is.
+    strikes: u32,
+}
+
+impl Learnt {
+    pub(crate) fn new(rules: usize, strikes: u32) -> Learnt {
+        Learnt {
+            messages: AtomicU64::new(0),
+            records: (0..rules).map(|_| Record::default()).collect(),
+            order: RwLock::new(None),
+            strikes,
+        }
+    }
+
+    /// Whether the costs of each rule are to be measured with the next message: one in so many, the first included.
+    pub(crate) fn measures(&self, every: u32) -> bool {
+        every > 0 && self.messages.load(Relaxed).is_multiple_of(u64::from(every))
+    }
+
+    /// Whether a rule is switched off.
+    pub(crate) fn is_off(&self, rule: usize) -> bool {
+        self.strikes > 0 && self.records.get(rule).is_some_and(|record| record.off.load(Relaxed))
+    }
+
+    /// The rules that are switched off.
+    pub(crate) fn off(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.records.len()).filter(|&rule| self.is_off(rule))
+    }
+
+    /// Notes that a rule was set aside.
+    pub(crate) fn strike(&self, rule: usize) {
+        if let Some(record) = self.records.get(rule)
+            && record.strikes.fetch_add(1, Relaxed).saturating_add(1) >= self.strikes
+            && self.strikes > 0
+        {
+            record.off.store(true, Relaxed);
+        }
+    }
+
+    /// Notes a hit.
+    pub(crate) fn hit(&self, rule: usize) {
+        if let Some(record) = self.records.get(rule) {
+            record.hits.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Notes what a rule has cost one message.
+    pub(crate) fn cost(&self, rule: usize, cost: std::time::Duration) {
+        if let Some(record) = self.records.get(rule)
+            && !cost.is_zero()
+        {
+            record.measured.fetch_add(1, Relaxed);
+            record.nanoseconds.fetch_add(u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX >> 20), Relaxed);
+        }
+    }
+
+    /// Notes that a message is done.
+    pub(crate) fn done(&self) {
+        self.messages.fetch_add(1, Relaxed);
+    }
+
+    /// The rules that are worth running one by one, the best first.
+    pub(crate) fn order(&self, plan: &Plan) -> Arc<Vec<u32>> {
+        let stale = self.messages.load(Relaxed) % RENEW == RENEW - 1;
+        if !stale && let Some(order) = self.order.read().ok().and_then(|order| order.clone()) {
+            return order;
+        }
+        let made = Arc::new(self.ordered(plan));
+        if let Ok(mut order) = self.order.write() {
+            *order = Some(made.clone());
+        }
+        made
+    }
+
+    fn ordered(&self, plan: &Plan) -> Vec<u32> {
+        let mut keyed: Vec<(f64, u32)> = (0u32..)
+            .zip(&plan.worth)
+            .zip(&plan.cost)
+            .filter(|((_, worth), _)| **worth > 0.0)
+            .map(|((id, worth), guess)| (self.gain(id, *worth, *guess), id))
+            .collect();
+        keyed.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+        keyed.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// What running a rule is expected to give for its cost.
+    fn gain(&self, id: u32, worth: f64, guess: f64) -> f64 {
+        let Some(record) = usize::try_from(id).ok().and_then(|at| self.records.get(at)) else { return 0.0 };
+        let [messages, hits, measured, nanoseconds] =
+            [&self.messages, &record.hits, &record.measured, &record.nanoseconds]
+                .map(|number| as_float(number.load(Relaxed)));
+        let rate = if messages > 0.0 { hits / messages } else { 0.0 };
+        let cost = if measured > 0.0 { nanoseconds / measured / 1000.0 } else { guess };
+        worth * (1.0 + HITTING * rate) / cost.max(0.05)
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn as_float(number: u64) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strikes_switch_off() {
+        let learnt = Learnt::new(2, 3);
+        (0..2).for_each(|_| learnt.strike(1));
+        assert!(!learnt.is_off(1));
+        learnt.strike(1);
+        assert!(learnt.is_off(1) && !learnt.is_off(0));
+        assert_eq!(learnt.off().collect::<Vec<_>>(), [1]);
+        let never = Learnt::new(1, 0);
+        (0..9).for_each(|_| never.strike(0));
+        assert!(!never.is_off(0));
+    }
+
+    #[test]
+    fn the_order_follows_what_was_learnt() {
+        let plan = Plan { worth: vec![1.0, 1.0, 0.0, 2.0], cost: vec![1.0; 4], ..Plan::default() };
+        let learnt = Learnt::new(4, 0);
+        assert_eq!(learnt.ordered(&plan), [3, 0, 1]);
+        (0..10).for_each(|_| learnt.done());
+        (0..9).for_each(|_| learnt.hit(1));
+        learnt.cost(3, std::time::Duration::from_millis(1));
+        assert_eq!(learnt.ordered(&plan), [1, 0, 3]);
+        assert!(learnt.measures(5) && !learnt.measures(3) && !learnt.measures(0));
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! What follows from the rules and their scores alone, before any message: which rules can change a score and how much, which metas use
+//! which rules. Made once for a set of scores; see `check::schedule`.
+
+use crate::conf::build::Rules;
+use crate::rule::{EvalKind, Matcher, Rule, Test};
+
+/// How much of its worth a meta passes on to the rules it uses.
+const SHARE: f64 = 0.3;
+/// The most that a rule can be worth.
+const MOST: f64 = 20.0;
+
+/// What is known before any message.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Whether the score can be bounded: not with metas that depend on themselves.
+    pub(crate) can_bound: bool,
+    /// Per rule the metas that use it.
+    pub(crate) users: Vec<Vec<u32>>,
+    /// Per rule what one hit adds to the score; 0 for sub-rules and for rules that never run.
+    pub(crate) adds: Vec<f64>,
+    /// Per rule whether it never runs, whatever the message.
+    pub(crate) never: Vec<bool>,
+    /// Per rule how many metas could still matter that use it.
+    pub(crate) waiting_users: Vec<u32>,
+    /// Per rule how much it can change, its metas included.
+    pub(crate) worth: Vec<f64>,
+    /// Per rule whether it can lower the score, by itself or through a meta.
+    pub(crate) lowers: Vec<bool>,
+    /// Per rule a first guess at what it costs, in microseconds.
+    pub(crate) cost: Vec<f64>,
+}
+
+fn place(id: u32) -> usize {
+    usize::try_from(id).unwrap_or(usize::MAX)
+}
+
+impl Plan {
+    pub(crate) fn new(rules: &Rules, scores: &[f64]) -> Plan {
+        let size = rules.rules.len();
+        let score = |at: usize| scores.get(at).copied().unwrap_or(0.0);
+        let mut plan = Plan {
+            can_bound: rules.circular.is_empty(),
+            users: vec![Vec::new(); size],
+            never: (0..size).map(|at| score(at) == 0.0).collect(),
+            cost: rules.rules.iter().map(guess).collect(),
+            ..Plan::default()
+        };
+        // A meta that uses one that never runs does not run either.
+        for &id in &rules.metas {
+            let names = names_of(rules, id);
+            let is_meta =
+                |name: u32| rules.rules.get(place(name)).is_some_and(|rule| matches!(rule.test, Test::Meta { .. }));
+            if names.clone().any(|name| is_meta(name) && plan.is_never(name))
+                && let Some(slot) = plan.never.get_mut(place(id))
+            {
+                *slot = true;
+            }
+            for name in names {
+                if let Some(users) = plan.users.get_mut(place(name)) {
+                    users.push(id);
+                }
+            }
+        }
+        let adds = |(at, rule): (usize, &Rule)| {
+            let counts = !rule.name.starts_with("__") && !plan.never.get(at).copied().unwrap_or(true);
+            if counts { score(at) } else { 0.0 }
+        };
+        plan.adds = rules.rules.iter().enumerate().map(adds).collect();
+        plan.weigh(rules);
+        plan
+    }
+
+    fn is_never(&self, id: u32) -> bool {
+        self.never.get(place(id)).copied().unwrap_or(true)
+    }
+
+    /// Gives each rule its worth: from the metas that nothing uses down to what they are made of.
+    fn weigh(&mut self, rules: &Rules) {
+        let size = rules.rules.len();
+        self.worth = self.adds.iter().map(|score| score.abs()).collect();
+        self.lowers = self.adds.iter().map(|score| *score < 0.0).collect();
+        self.waiting_users = vec![0; size];
+        for &id in rules.metas.iter().rev() {
+            let at = place(id);
+            let (worth, lowers) =
+                (self.worth.get(at).copied().unwrap_or(0.0), self.lowers.get(at).copied().unwrap_or(false));
+            if self.is_never(id) || worth == 0.0 {
+                continue;
+            }
+            for name in names_of(rules, id) {
+                let name = place(name);
+                if let Some(slot) = self.worth.get_mut(name) {
+                    *slot = (*slot + worth * SHARE).min(MOST);
+                }
+                if let Some(slot) = self.lowers.get_mut(name) {
+                    *slot |= lowers;
+                }
+                if let Some(slot) = self.waiting_users.get_mut(name) {
+                    *slot += 1;
+                }
+            }
+        }
+    }
+}
+
+/// The rules that a meta uses, each once.
+pub(crate) fn names_of(rules: &Rules, id: u32) -> impl Iterator<Item = u32> + Clone {
+    let names = match rules.rules.get(place(id)).map(|rule| &rule.test) {
+        Some(Test::Meta { names, .. }) => names.as_slice(),
+        _ => &[],
+    };
+    names.iter().copied().flatten()
+}
+
+/// What a rule costs before anything has been measured, in microseconds.
+fn guess(rule: &Rule) -> f64 {
+    let slow = |fast: f64, matcher: &Matcher| match matcher {
+        Matcher::Fixed(pattern) if pattern.is_prefiltered() => fast,
+        _ => fast * 10.0,
+    };
+    match &rule.test {
+        Test::Header { .. } | Test::Exists { .. } => 0.5,
+        Test::Uri(matcher) => slow(1.0, matcher),
+        Test::Body(matcher) | Test::Rawbody(matcher) | Test::Full(matcher) => slow(2.0, matcher),
+        Test::MimeHeader { .. } => 2.0,
+        Test::Eval { kind: EvalKind::Header | EvalKind::Dns, .. } => 2.0,
+        Test::Eval { .. } => 5.0,
+        Test::Meta { .. } | Test::Idle => 0.0,
+    }
+}
