@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 pub const DEFAULT_FILE: &str = "/etc/octroi/octroi.toml";
 
 /// All top-level sections that exist, whoever reads them. Any other name is a mistake.
-pub const SECTIONS: [&str; 27] = [
+pub const SECTIONS: [&str; 28] = [
     "store",
     "log",
     "dns",
@@ -43,6 +43,7 @@ pub const SECTIONS: [&str; 27] = [
     "ledger",
     "poison",
     "spam",
+    "spamd",
     "checks",
 ];
 

@@ -31,7 +31,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    fn word(self) -> &'static str {
+    /// The word for it in metrics and the log.
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Refusal::Messages => "messages",
             Refusal::Bytes => "bytes",

@@ -31,6 +31,7 @@ use crate::scan::AntivirusSettings;
 use crate::scan::banned::BannedSettings;
 use crate::smtp::protocol;
 use crate::spam::settings::SpamSettings;
+use crate::spamd::settings::SpamdSettings;
 use crate::spool::Place;
 use crate::unpack::settings::UnpackSettings;
 use crate::verdict::{DestinySettings, Policy};
@@ -75,6 +76,8 @@ pub struct Settings {
     pub checks: CheckSettings,
     /// `[spam]`
     pub spam: SpamSettings,
+    /// `[spamd]`
+    pub spamd: SpamdSettings,
 }
 
 impl Settings {
@@ -99,6 +102,7 @@ impl Settings {
             poison: source.section("poison", &mut mistakes),
             checks: source.section("checks", &mut mistakes),
             spam: source.section("spam", &mut mistakes),
+            spamd: source.section("spamd", &mut mistakes),
         };
         // A section with a mistake was replaced by its defaults; looking at combinations then would only confuse.
         if mistakes.is_empty() {
@@ -128,6 +132,11 @@ impl Settings {
             mistakes.push(source.mistake("log.level", message));
         }
         self.contentd.check(source, mistakes);
+        let taken = [self.contentd.listen.as_slice(), std::slice::from_ref(&self.contentd.reinject)].concat();
+        self.spamd.check(&taken, source, mistakes);
+        if !self.spamd.listen.is_empty() && self.spam.rules.is_empty() {
+            mistakes.push(source.mistake("spamd.listen", "needs spam.rules: without rules there is no answer to give"));
+        }
         if self.contentd.listen.contains(&self.handover.hold) || self.handover.hold == self.contentd.reinject {
             let message = "must be an address of its own: the smtpd there puts all it gets into the hold queue";
             mistakes.push(source.mistake("handover.hold", message));

@@ -44,6 +44,7 @@ pub struct Running {
     /// By which policyd's notes are known; none when nothing is handed over.
     pub secret: Option<Secret>,
     networks: Vec<IpNet>,
+    spamd_networks: Vec<IpNet>,
 }
 
 impl Running {
@@ -55,18 +56,26 @@ impl Running {
             hold: settings.contentd.target_on_hold(&settings.handover.hold),
             secret: settings.handover.secret().map_err(secret_mistake)?,
             networks: settings.contentd.networks(),
+            spamd_networks: settings.spamd.networks(),
             settings,
         })
     }
 
-    /// Whether this client may speak to us. UNIX sockets have file permissions for that.
+    /// Whether this client may bring mail. UNIX sockets have file permissions for that.
     pub(crate) fn allows(&self, stream: &Stream) -> bool {
-        match stream {
-            Stream::Unix(_) => true,
-            Stream::Tcp(_) => {
-                stream.peer_ip().is_some_and(|ip| self.networks.iter().any(|network| network.contains(&ip)))
-            }
-        }
+        is_within(stream, &self.networks)
+    }
+
+    /// Whether this client may ask as one of spamd.
+    pub(crate) fn allows_spamd(&self, stream: &Stream) -> bool {
+        is_within(stream, &self.spamd_networks)
+    }
+}
+
+fn is_within(stream: &Stream, networks: &[IpNet]) -> bool {
+    match stream {
+        Stream::Unix(_) => true,
+        Stream::Tcp(_) => stream.peer_ip().is_some_and(|ip| networks.iter().any(|network| network.contains(&ip))),
     }
 }
 
@@ -150,6 +159,10 @@ impl Daemon {
             ("contentd.http", now.http != next.http),
             ("contentd.max_sessions", now.max_sessions != next.max_sessions),
             ("contentd.drain", now.drain != next.drain),
+            ("spamd.listen", old.settings.spamd.listen != settings.spamd.listen),
+            ("spamd.socket_mode", old.settings.spamd.socket_mode != settings.spamd.socket_mode),
+            ("spamd.socket_group", old.settings.spamd.socket_group != settings.spamd.socket_group),
+            ("spamd.max_requests", old.settings.spamd.max_requests != settings.spamd.max_requests),
             ("log", old.settings.log != settings.log),
             ("store", old.settings.store != settings.store),
             ("ledger.directory", old.settings.ledger.directory != settings.ledger.directory),

@@ -34,6 +34,7 @@ pub mod scan;
 pub mod scan_command;
 pub mod smtp;
 pub mod spam;
+pub mod spamd;
 pub mod spool;
 pub mod store;
 mod transaction;
@@ -55,9 +56,15 @@ use tokio_util::task::TaskTracker;
 /// How long the first message may wait for the store.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// Serves mail on `listeners`, and health, readiness and metrics on `http`, until `stop` is cancelled; then
+/// Serves mail on `listeners`, clients of spamd on `spamd`, and health, readiness and metrics on `http`, until `stop` is cancelled; then
 /// messages in progress may end within `contentd.drain`.
-pub async fn run(listeners: Vec<Listener>, http: Option<TcpListener>, daemon: Arc<Daemon>, stop: CancellationToken) {
+pub async fn run(
+    listeners: Vec<Listener>,
+    spamd: Vec<Listener>,
+    http: Option<TcpListener>,
+    daemon: Arc<Daemon>,
+    stop: CancellationToken,
+) {
     let metrics = common::metrics::install();
     describe_metrics();
     let page_stop = CancellationToken::new();
@@ -69,7 +76,8 @@ pub async fn run(listeners: Vec<Listener>, http: Option<TcpListener>, daemon: Ar
     first_look(&daemon).await;
     let sessions = daemon.clone();
     let handler = move |stream, stop| smtp::server::serve(stream, sessions.clone(), stop);
-    service::serve("contentd", listeners, limits, stop, handler).await;
+    let mail = service::serve("contentd", listeners, limits, stop.clone(), handler);
+    tokio::join!(mail, serve_spamd(spamd, &daemon, stop));
     daemon.account.finish().await;
     background.stop().await;
     page_stop.cancel();
@@ -78,6 +86,15 @@ pub async fn run(listeners: Vec<Listener>, http: Option<TcpListener>, daemon: Ar
     {
         tracing::error!(%error, "the health page broke off");
     }
+}
+
+/// Serves clients of spamd, if they are to be served.
+async fn serve_spamd(listeners: Vec<Listener>, daemon: &Arc<Daemon>, stop: CancellationToken) {
+    let settings = &daemon.running().settings;
+    let limits = Limits { max_connections: settings.spamd.max_requests, drain: settings.contentd.drain.0 };
+    let sessions = daemon.clone();
+    let handler = move |stream, stop| spamd::server::serve(stream, sessions.clone(), stop);
+    service::serve("spamd", listeners, limits, stop, handler).await;
 }
 
 /// Lets the ledger be read before the first message comes, unless the store takes too long.
@@ -135,6 +152,7 @@ fn readiness(daemon: &Arc<Daemon>) -> Ready {
 fn describe_metrics() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     pipeline::describe_metrics();
+    spamd::describe_metrics();
     quarantine::describe_metrics();
     ledger::describe_metrics();
     spam::account::describe_metrics();

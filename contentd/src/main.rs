@@ -165,19 +165,24 @@ async fn serve(arguments: &Arguments, settings: Settings) -> ExitCode {
     if let Err(error) = contentd.place().probe() {
         return fail(NAME, exit::UNAVAILABLE, error);
     }
-    let sockets = async { Ok((listeners(&contentd).await?, net::bind_http(&contentd.http).await?)) };
-    let (listeners, http) = match sockets.await {
+    let spamd = daemon.running().settings.spamd.clone();
+    let sockets = async {
+        let spamd = net::bind(&spamd.listen, &spamd.socket_options()).await?;
+        Ok((listeners(&contentd).await?, spamd, net::bind_http(&contentd.http).await?))
+    };
+    let (listeners, spamd, http) = match sockets.await {
         Ok(sockets) => sockets,
         Err::<_, net::BindError>(error) => return fail(NAME, exit::UNAVAILABLE, error),
     };
-    let addresses: Vec<String> = listeners.iter().map(|listener| listener.local_address().to_string()).collect();
+    let addresses: Vec<String> =
+        listeners.iter().chain(&spamd).map(|listener| listener.local_address().to_string()).collect();
     let status = format!("listening on {}, next hop {}", addresses.join(" "), contentd.reinject);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = addresses.join(" "), reinject = %contentd.reinject, "started");
     let stop = signals.stop();
     let reloads = tokio::spawn(reload(signals, daemon.clone(), arguments.config.clone(), status.clone()));
     let witness = Watch::start(&daemon).await;
     notify_ready(&status);
-    contentd::run(listeners, http, daemon, stop).await;
+    contentd::run(listeners, spamd, http, daemon, stop).await;
     reloads.abort();
     witness.stop().await;
     tracing::info!("stopped");

@@ -126,6 +126,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("ledger", &contentd.ledger, &[]);
     same_options("poison", &contentd.poison, &[]);
     same_options("spam", &contentd.spam, &[]);
+    same_options("spamd", &contentd.spamd, &[]);
 }
 
 /// Each option of an engine is shown in the section of an engine that has it.

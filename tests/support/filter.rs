@@ -19,6 +19,8 @@ use crate::smtp_client::SmtpClient;
 pub struct Filter {
     /// Where it listens.
     pub address: Address,
+    /// Where it listens for clients of spamd, if `[spamd] listen` is set.
+    pub spamd: Option<Address>,
     /// Where its health page is.
     pub http: Address,
     /// Its shared state, for reloads.
@@ -34,11 +36,14 @@ impl Filter {
         let listeners =
             net::bind(&[Address::tcp("127.0.0.1", 0)], &net::SocketOptions::default()).await.expect("a free port");
         let address = listeners[0].local_address();
+        let configured = daemon.running().settings.spamd.clone();
+        let spamd = net::bind(&configured.listen, &configured.socket_options()).await.expect("a free address");
+        let spamd_address = spamd.first().map(net::Listener::local_address);
         let page = net::bind_http("127.0.0.1:0").await.expect("a free port").expect("an address was given");
         let http = Address::tcp("127.0.0.1", page.local_addr().expect("bound").port());
         let stop = CancellationToken::new();
-        let running = tokio::spawn(contentd::run(listeners, Some(page), daemon.clone(), stop.clone()));
-        Filter { address, http, daemon, stop, running }
+        let running = tokio::spawn(contentd::run(listeners, spamd, Some(page), daemon.clone(), stop.clone()));
+        Filter { address, spamd: spamd_address, http, daemon, stop, running }
     }
 
     /// Waits until it has opened its store.

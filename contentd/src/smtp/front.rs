@@ -74,6 +74,24 @@ impl Front {
         Ok(())
     }
 
+    /// Sends bytes as they are.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), FrontError> {
+        timeout(self.reply_timeout, self.stream.write_all(bytes)).await.map_err(|_| FrontError::Timeout)??;
+        Ok(())
+    }
+
+    /// Says that nothing more will come and lets the client finish what it is sending: a connection that is closed with bytes unread is
+    /// reset, and what the client has not read yet is lost to it.
+    pub(crate) async fn hear_out(&mut self, deadline: Instant) {
+        self.stream.end_writing();
+        loop {
+            self.input.clear();
+            if self.fill(deadline).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Whether a command is waiting, so that replies need not be sent yet.
     pub(crate) fn has_line(&self) -> bool {
         memchr::memchr(b'\n', &self.input).is_some()
@@ -103,6 +121,11 @@ impl Front {
             }
             self.fill(deadline).await?;
         }
+    }
+
+    /// Whether an overlong line has begun, and not ended yet.
+    pub(crate) fn is_in_long_line(&self) -> bool {
+        self.discarding
     }
 
     /// Reads at least one byte more. Safe to cancel.
