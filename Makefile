@@ -24,7 +24,7 @@ RUN_PACKAGES = $(BUILD_PACKAGES) postfix clamav-daemon
 BENCH_PACKAGES = $(BUILD_PACKAGES) postgresql clamav-daemon $(if $(PEERS),$(PEER_PACKAGES))
 TEST_PACKAGES = $(RUN_PACKAGES) postfix-pcre postgresql swaks postgrey sqlgrey db-util libdbd-sqlite3-perl slapd ldap-utils openssl spamc
 PEER_PACKAGES = postgrey sqlgrey libdbd-pg-perl libdbd-sqlite3-perl postfwd policyd-rate-limit
-CORPUS_PACKAGES = $(BUILD_PACKAGES) clamav-daemon zstd
+CORPUS_PACKAGES = $(BUILD_PACKAGES) clamav-daemon zstd spamc
 
 help:                   ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1	/p' Makefile | expand -t 24

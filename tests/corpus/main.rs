@@ -7,6 +7,7 @@ mod archives;
 mod end_of_data;
 mod messages;
 mod spamassassin;
+mod spamd;
 mod spf;
 mod viruses;
 

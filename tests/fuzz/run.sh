@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")"
 seconds=${FUZZ_SECONDS:-600}
 targets=${FUZZ:-smtp_dialogue smtp_data smtp_reply xforward mime header_edit policy_request handover engine_answer engine_wire tables \
-    settings stored rules_file rules_message $(
+    settings stored rules_file rules_message spamd_request $(
     sed -n 's/^    ("\([a-z0-9-]*\)", b.*/unpack:\1/p' targets/unpack.rs)}
 
 command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz

@@ -1,21 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Debian's spamc against contentd: whatever it asks for, the verdict, the score and the rules are those of `contentd scan`.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 use tests::daemon::binary;
 use tests::letters::Correspondents;
+use tests::spamc::{Said, spamc};
 
 use crate::Gate;
-
-/// What spamc said, and its exit status.
-struct Said {
-    text: String,
-    status: i32,
-}
 
 impl Gate {
     /// Runs spamc with these arguments, this message on its standard input.
@@ -37,29 +31,6 @@ impl Gate {
         std::fs::write(&configuration, format!("[spam]\nrules = [\"{}\"]\n", rules.display())).unwrap();
         scan(&configuration, &mail)
     }
-}
-
-async fn spamc(arguments: &[&str], message: &[u8]) -> Said {
-    // No settings of this machine; no second try, and no message passed through where something is wrong.
-    let fixed = ["-F", "/dev/null", "-x", "--connect-retries=1", "-t", "120"];
-    let arguments: Vec<String> = fixed.iter().chain(arguments).map(|word| (*word).to_owned()).collect();
-    let message = message.to_vec();
-    let run = move || {
-        let mut child = Command::new("spamc")
-            .args(&arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("spamc is installed (package spamc)");
-        let mut stdin = child.stdin.take().unwrap();
-        // One that reads nothing must not stop us.
-        let feeder = std::thread::spawn(move || stdin.write_all(&message));
-        let output = child.wait_with_output().unwrap();
-        let _ = feeder.join().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Said { text, status: output.status.code().expect("no signal") }
-    };
-    tokio::task::spawn_blocking(run).await.unwrap()
 }
 
 /// One report for each file of a folder, in the order of their names.
@@ -199,5 +170,33 @@ async fn what_is_refused_is_an_error_of_spamc() {
     assert_eq!((said.text.trim_end(), said.status), ("", 74), "EX_IOERR is what spamc makes of any refusal");
     let learn = gate.spamc(&["-L", "spam"], &messages()[3]).await;
     assert_eq!(learn.status, 74, "{}", learn.text);
+    gate.filter.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_people_say_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("octroi.db").display());
+    let gate = Gate::start(&format!("tell = true\n[store]\nurl = \"{url}\"")).await;
+    gate.filter.store_opened().await;
+    let messages = messages();
+    let (ham, spam) = (&messages[0], &messages[3]);
+    assert_eq!(gate.spamc(&["-c"], spam).await.status, 1);
+    for (class, message) in [("spam", ham), ("spam", spam), ("ham", spam)] {
+        let said = gate.spamc(&["-L", class], message).await;
+        assert_eq!((said.text.as_str(), said.status), ("Message successfully un/learned\n", 0), "{class}");
+    }
+    for nothing in [["-L", "forget"], ["-C", "report"], ["-C", "revoke"]] {
+        let said = gate.spamc(&nothing, spam).await;
+        assert!(!said.text.contains("successfully"), "{nothing:?}: {}", said.text);
+    }
+    let daemon = gate.filter.daemon.clone();
+    assert!(daemon.account.write(true).await);
+    let store = daemon.store.store().unwrap();
+    let days = contentd::store::rules::days(&store, 0, i64::MAX).await.unwrap();
+    let sum = |of: fn(&contentd::store::rules::DayRow) -> i64| days.iter().map(of).sum::<i64>();
+    assert_eq!((sum(|day| day.messages), sum(|day| day.told_spam), sum(|day| day.told_ham)), (1, 2, 1));
+    assert_eq!((sum(|day| day.false_positives), sum(|day| day.false_negatives)), (1, 1));
+    drop(store);
     gate.filter.stop().await;
 }

@@ -28,3 +28,4 @@ pub mod sandbox;
 pub mod sender;
 pub mod slapd;
 pub mod smtp_client;
+pub mod spamc;

@@ -12,7 +12,7 @@ use super::assessment::{Assessment, Line, REFUSED};
 use crate::category::Category;
 use crate::daemon::{Daemon, Running};
 use crate::envelope::{Client, Envelope, MessageId, Path};
-use crate::findings::Findings;
+use crate::findings::{Findings, Spam};
 use crate::identity::{Identity, Key};
 use crate::ledger::Kind;
 use crate::spool::Message;
@@ -41,6 +41,7 @@ pub(crate) enum InspectError {
 /// What has been found, and what it means to the client.
 #[derive(Debug)]
 pub(crate) struct Inspected {
+    pub(crate) spam: Spam,
     pub(crate) verdict: Verdict,
     pub(crate) assessment: Assessment,
 }
@@ -67,7 +68,8 @@ pub(crate) async fn inspect(
         });
     }
     let assessment = assess(&findings, &verdict, &running.policy).ok_or(InspectError::NoRules)?;
-    Ok(Inspected { verdict, assessment })
+    let spam = findings.spam.ok_or(InspectError::NoRules)?;
+    Ok(Inspected { spam, verdict, assessment })
 }
 
 async fn look(

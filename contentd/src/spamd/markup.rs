@@ -155,13 +155,13 @@ mod tests {
         assert_eq!(
             applied(message, &assessment(false, &[])),
             "X-Spam-Checker-Version: V on mx.test\r\nX-Spam-Level:\r\n\
-             X-Spam-Status: No, score=0.0 required=5.0 tests=none autolearn=no version=V\r\n\
+             X-Spam-Status: No, score=0.0 required=5.0 tests=none autolearn=no\r\n\tversion=V\r\n\
              From: a@b\r\nSubject: x\r\n\r\nX-Spam-Y: body\r\n"
         );
         assert_eq!(
             applied(b"Subject: x\n\nbody", &assessment(true, &["A", "B"])),
             "X-Spam-Checker-Version: V on mx.test\nX-Spam-Flag: YES\nX-Spam-Level: ******\n\
-             X-Spam-Status: Yes, score=6.0 required=5.0 tests=A,B autolearn=no version=V\n\
+             X-Spam-Status: Yes, score=6.0 required=5.0 tests=A,B autolearn=no\n\tversion=V\n\
              X-Spam-Report:\n\t*  3.0 A ?\n\t*  3.0 B ?\nSubject: x\n\nbody"
         );
     }

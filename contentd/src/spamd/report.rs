@@ -85,13 +85,8 @@ mod tests {
 
     #[test]
     fn the_whole_text() {
-        let assessment = Assessment {
-            is_spam: true,
-            score: 6.0,
-            required: 5.0,
-            lines: vec![line("A", 6.0, "Something")],
-            ..Assessment::default()
-        };
+        let assessment =
+            Assessment { is_spam: true, score: 6.0, required: 5.0, lines: vec![line("A", 6.0, "Something")] };
         let text = report(&assessment, "mx.test");
         assert!(text.starts_with("This message is spam, says Octroi at mx.test.\n"), "{text}");
         assert!(text.contains("Content analysis details:   (6.0 points, 5.0 required)\n"), "{text}");
@@ -100,7 +95,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_row_is_too_wide(name in "[A-Z_]{1,60}", score in -2000.0..2000.0, description in "([a-z]{1,12} ?){0,30}") {
+        fn no_row_is_too_wide(name in "[A-Z_]{1,60}", score in -2000.0..2000.0, description in "([a-z]{1,12} ){0,30}") {
             for line in row(&line(&name, score, &description)).lines() {
                 prop_assert!(line.chars().count() <= WIDTH.max(name.len() + 6), "{line}");
             }

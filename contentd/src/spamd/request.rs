@@ -5,25 +5,7 @@
 //! two meanings: a client that says two lengths is broken or lies.
 
 use super::protocol::{Command, HEADER_LINES, Version};
-
-/// What a client says of a message that it wants learnt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// It is spam.
-    Spam,
-    /// It is not.
-    Ham,
-}
-
-impl Class {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Class::Spam => "spam",
-            Class::Ham => "ham",
-        }
-    }
-}
+use crate::spam::account::Class;
 
 /// The databases that TELL is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use super::report::report;
 use super::request::{Malformed, Parser, Request};
 use crate::daemon::{Daemon, Running};
 use crate::smtp::front::{Front, FrontError, Line};
+use crate::spam::account::Levels;
 use crate::spool::{SpoolError, Writer};
 
 /// How much of a message can be header section.
@@ -136,8 +137,8 @@ impl Session {
     /// Receives the message, inspects it and answers.
     async fn message(&mut self, request: &Request) -> Result<&'static str, End> {
         let settings = &self.running.settings;
-        if request.command == Command::Tell {
-            return Err(refused(Code::Unavailable, "tell-off", "TELL is not offered"));
+        if request.command == Command::Tell && !settings.spamd.tell {
+            return Err(refused(Code::Unavailable, "tell-off", "TELL is not enabled, set spamd.tell"));
         }
         let max_size = settings.spamd.max_size.0.min(settings.contentd.max_size.0);
         let announced = Announced { length: request.length, zlib: request.zlib, max_size };
@@ -159,6 +160,9 @@ impl Session {
         let inspected = inspect(&self.daemon, &self.running, &envelope, &body.message).await;
         let inspected = inspected.map_err(inspect_failed)?;
         self.record.inspected(&inspected);
+        if request.command != Command::Tell {
+            self.daemon.account.note(&inspected.spam, &Levels::tagged_from(inspected.spam.required));
+        }
         self.answer(request, &inspected, &body).await
     }
 
@@ -178,11 +182,20 @@ impl Session {
                 let text = if assessment.is_spam { report(assessment, hostname) } else { String::new() };
                 self.send(reply::text(command, version, assessment, &text)).await?;
             }
-            Command::Check | Command::Ping | Command::Skip | Command::Tell => {
-                self.send(reply::checked(assessment)).await?
-            }
+            Command::Tell => return self.learn(request, inspected).await,
+            Command::Check | Command::Ping | Command::Skip => self.send(reply::checked(assessment)).await?,
         }
         Ok(if assessment.is_spam { "spam" } else { "ham" })
+    }
+
+    /// Counts what the client says of the message. What has been counted cannot be taken back, and nothing is told to other sites.
+    async fn learn(&mut self, request: &Request, inspected: &Inspected) -> Result<&'static str, End> {
+        let class = request.class.filter(|_| request.set.local);
+        if let Some(class) = class {
+            self.daemon.account.feedback(&inspected.spam, class);
+        }
+        self.send(reply::told(class.is_some())).await?;
+        Ok(if class.is_some() { "learnt" } else { "nothing-learnt" })
     }
 
     /// The message, or its header section, with what we say about it.

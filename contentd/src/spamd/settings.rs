@@ -32,6 +32,8 @@ pub struct SpamdSettings {
     pub data_timeout: Period,
     /// Longest wait for the client to take the answer.
     pub reply_timeout: Period,
+    /// Whether clients may say what a message is (TELL).
+    pub tell: bool,
 }
 
 impl Default for SpamdSettings {
@@ -46,6 +48,7 @@ impl Default for SpamdSettings {
             request_timeout: Period::seconds(30),
             data_timeout: Period::seconds(300),
             reply_timeout: Period::seconds(60),
+            tell: false,
         }
     }
 }
