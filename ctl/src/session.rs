@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::config::Source;
+use common::config::{Mistakes, Source};
 use common::exit::{self, fail};
 use common::store::{Store, StoreError};
 use common::units::Period;
@@ -24,6 +24,9 @@ pub(crate) enum Failure {
     /// A service besides the store that did not do what it should.
     #[error("{0}")]
     Unavailable(String),
+    /// The configuration.
+    #[error("{0}")]
+    Config(Mistakes),
     /// The store.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -35,7 +38,7 @@ impl Failure {
             Self::Usage(_) => exit::USAGE,
             Self::Data(_) => exit::DATA,
             Self::Unavailable(_) | Self::Store(StoreError::Unavailable(_)) => exit::UNAVAILABLE,
-            Self::Store(StoreError::Broken(_)) => exit::CONFIG,
+            Self::Config(_) | Self::Store(StoreError::Broken(_)) => exit::CONFIG,
         }
     }
 }
@@ -57,6 +60,11 @@ pub(crate) fn run(config: Option<&Path>, work: impl AsyncFnOnce(&Settings, &Stor
         store.close().await;
         done
     });
+    end(done)
+}
+
+/// The exit status of what has been done, with a line about what went wrong.
+pub(crate) fn end(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => fail(crate::NAME, failure.status(), failure),

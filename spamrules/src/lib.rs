@@ -13,6 +13,7 @@ mod eval;
 mod headers;
 mod learnt;
 mod lint;
+mod listed;
 mod message;
 mod meta;
 mod plan;
@@ -31,6 +32,7 @@ pub use check::{Bound, Budget, Clock, Hit, Reason, Report, SetAside};
 pub use conf::Options;
 pub use context::Environment;
 pub use lint::{Remark, Severity};
+pub use listed::{Listed, State};
 pub use message::Message;
 pub use ruleset::Ruleset;
 

@@ -11,6 +11,7 @@ use crate::conf::{Options, Reader, Resolver};
 use crate::context::{Context, Environment};
 use crate::learnt::Learnt;
 use crate::lint::Remark;
+use crate::listed::Listed;
 use crate::message::Message;
 use crate::plan::Plan;
 use crate::scores::{self, Scores};
@@ -112,6 +113,12 @@ impl Ruleset {
     /// The rules that are switched off until the set is loaded anew, because too many messages set them aside ([`Options::strikes`]).
     pub fn switched_off(&self) -> Vec<&str> {
         self.learnt.off().filter_map(|rule| Some(self.rules.rules.get(rule)?.name.as_str())).collect()
+    }
+
+    /// What there is to know about each rule, in the order of [`Ruleset::rules`].
+    pub fn list(&self) -> impl Iterator<Item = Listed<'_>> {
+        let rules = self.rules.rules.iter().zip(self.scores.iter());
+        rules.map(|(rule, score)| Listed::of(rule, *score, &self.options))
     }
 
     /// Runs the rules over a message.

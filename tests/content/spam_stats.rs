@@ -228,8 +228,10 @@ async fn what_hosts_have_counted_is_shown_as_one(url: &str) {
     assert_eq!(figures("FRIENDLY_A"), json!([1, 0, 0, 0.1]), "{told}");
     assert_eq!(figures("__FROM_A"), json!([5, 2, 0, 0.0]), "{told}");
     let total = &stats["total"];
-    let seen = json!([total["messages"], total["measured"], total["told_spam"], total["told_ham"]]);
-    assert_eq!(seen, json!([5, 5, 0, 0]), "{told}");
+    let seen = json!([total["messages"], total["told_spam"], total["told_ham"]]);
+    assert_eq!(seen, json!([5, 0, 0]), "{told}");
+    // The first message of each host is among those that are.
+    assert!((2..=5).contains(&total["measured"].as_i64().unwrap_or(0)), "{told}");
     assert_eq!(total["spam"].as_i64().unwrap_or(0) + total["tagged"].as_i64().unwrap_or(0), 2, "{told}");
     assert_eq!(of(&stats, "FREE")["decided_share"], 1.0, "{told}");
     assert!(of(&stats, "FREE")["cost_ns"].as_i64() > Some(0), "{told}");

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! `octroi rules`: what a changed configuration would decide about recorded requests, what is odd in the rules, and the rules of other
-//! programs as ours.
+//! `octroi rules`: the rules of both daemons. Of policyd's: what a changed configuration would decide about recorded requests, what is odd in them,
+//! the rules of other programs as ours. Of contentd's spam rules: mistakes, a list, a test on messages, what they have done.
 
 mod glob;
 mod import;
 mod lint;
+mod list;
 mod milter_greylist;
 mod postfwd;
 mod rate_limit;
 mod recorded;
 mod replay;
+mod spam;
 mod stats;
+mod test;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,8 +40,12 @@ pub(crate) enum Action {
     },
     /// What the spam rules have done in the last days: hits, marginal decisions, mistakes, cost
     Stats(stats::Args),
-    /// Look for rules that never come to pass or do nothing
-    Lint,
+    /// Look for mistakes: policyd's rules that never come to pass or do nothing, lines of spam rules that are wrong, spam rules that cannot run
+    Lint(lint::Args),
+    /// The spam rules: type, score, where they were written, whether they run
+    List(list::Args),
+    /// Run the spam rules over messages from files, and show which hit
+    Test(test::Args),
     /// Print rules or limits of another program as ours; what is not carried over is named
     Import {
         /// Whose rules they are
@@ -55,7 +62,9 @@ pub(crate) fn run(config: Option<&Path>, action: Action) -> ExitCode {
             replay::run(&replay::Plan { config, candidate: &candidate, recorded: &recorded, dns, examples })
         }
         Action::Stats(args) => stats::stats(config, &args),
-        Action::Lint => lint::run(config),
+        Action::Lint(args) => lint::run(config, &args),
+        Action::List(args) => list::run(config, &args),
+        Action::Test(args) => test::run(config, &args),
         Action::Import { program, file } => import::run(program, &file),
     }
 }
