@@ -123,6 +123,7 @@ impl Settings {
                 .map(|name| (name.clone(), self.antivirus.on_failure(name)))
                 .collect(),
             ambiguity: self.ambiguity.clone(),
+            kill_level: self.spam.kill_level,
             max_size: self.contentd.max_size.0,
         }
     }

@@ -169,9 +169,18 @@ impl Daemon {
         ];
         let total = next.spool_total.0;
         let unpack = settings.unpack.clone();
-        let rules = self.rules.read(&settings.spam).map_err(rules_mistake)?;
+        // Where other rules are configured, a mistake in them is one of the configuration. Otherwise the last good ones stay, and the
+        // rest of the configuration is not held up.
+        let others = old.settings.spam.rules != settings.spam.rules;
+        let rules = if others { Some(self.rules.read(&settings.spam).map_err(rules_mistake)?) } else { None };
+        let spam = settings.spam.clone();
         self.running.store(Arc::new(Running::new(settings, self.helpers.clone(), Arc::clone(&self.rules))?));
-        self.rules.put(rules);
+        match rules {
+            Some(rules) => self.rules.put(rules),
+            // Logged and counted there.
+            None if !spam.rules.is_empty() => drop(self.rules.reload(&spam)),
+            None => {}
+        }
         if let Some(helpers) = &self.helpers {
             helpers.configure(&unpack);
         }

@@ -8,9 +8,12 @@ use std::time::Duration;
 use metrics::{counter, histogram};
 use tokio::time::Instant;
 
+use crate::ambiguity::AmbiguitySettings;
 use crate::envelope::Envelope;
+use crate::findings::Findings;
 use crate::handover::Handover;
 use crate::smtp::reply::Reply;
+use crate::spam::headers;
 use crate::verdict::Verdict;
 
 /// What the client was told in the end.
@@ -60,6 +63,9 @@ pub(crate) struct Decision {
     spf: String,
     dnsbl: Option<i32>,
     dnsbl_lists: String,
+    score: Option<f64>,
+    required: Option<f64>,
+    tests: String,
     nexthop_reply: Option<String>,
     receive: Duration,
     inspect: Duration,
@@ -81,6 +87,9 @@ impl Decision {
             spf: String::new(),
             dnsbl: None,
             dnsbl_lists: String::new(),
+            score: None,
+            required: None,
+            tests: String::new(),
             nexthop_reply: None,
             receive: Duration::ZERO,
             inspect: Duration::ZERO,
@@ -108,6 +117,14 @@ impl Decision {
     /// What Postfix' tables and renamed attachments have to say.
     pub(crate) fn checked(&mut self, checked: &crate::checks::Outcome) {
         self.checks = checked.notes.join("; ");
+    }
+
+    /// What the spam rules and other signs say.
+    pub(crate) fn rated(&mut self, findings: &Findings, ambiguity: &AmbiguitySettings) {
+        if let Some(spam) = &findings.spam {
+            (self.score, self.required) = (Some(spam.score), Some(spam.required));
+            self.tests = headers::tests(headers::symbols(findings, ambiguity), ",");
+        }
     }
 
     pub(crate) fn decided(&mut self, verdict: &Verdict) {
@@ -163,6 +180,9 @@ impl Decision {
             spf = self.spf,
             dnsbl = self.dnsbl.map(|score| score.to_string()).unwrap_or_default(),
             dnsbl_lists = self.dnsbl_lists,
+            score = shown(self.score),
+            required = shown(self.required),
+            tests = self.tests,
             nexthop_reply = self.nexthop_reply.as_deref().unwrap_or(""),
             took_ms = micros(took) / 1000,
             receive_us = micros(self.receive),
@@ -171,6 +191,11 @@ impl Decision {
             "message"
         );
     }
+}
+
+/// A number for the log; empty when there is none.
+fn shown(number: Option<f64>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
 }
 
 /// Microseconds for the log.

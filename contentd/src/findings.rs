@@ -187,6 +187,13 @@ pub struct Spam {
     pub rules: Arc<RuleSet>,
 }
 
+impl Spam {
+    /// Whether the message is to be tagged.
+    pub fn is_tagged(&self) -> bool {
+        self.score >= self.required
+    }
+}
+
 impl PartialEq for Spam {
     fn eq(&self, other: &Spam) -> bool {
         let same_rules = Arc::ptr_eq(&self.rules, &other.rules);

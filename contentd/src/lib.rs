@@ -127,6 +127,9 @@ impl Background {
         background.tasks.spawn(async move {
             kept.account.keep(|| kept.running().settings.spam.stats_keep, stop).await;
         });
+        let (watching, stop) = (daemon.clone(), background.stop.clone());
+        let spam = move || watching.running().settings.spam.clone();
+        background.tasks.spawn(spam::watch::keep(daemon.rules.clone(), spam, stop));
         let (daemon, stop) = (daemon.clone(), background.stop.clone());
         background.tasks.spawn(async move {
             daemon.quarantine.clean(|| daemon.running().settings.quarantine.clone(), stop).await;

@@ -118,13 +118,18 @@ fn check(settings: Settings, postfix: Option<Option<&std::path::Path>>) -> ExitC
     let found = postfix.map(|folder| postfix::check(&settings, folder));
     let mut gaps = clamd_conf::check(&settings.antivirus, &settings.unpack.limits(), settings.contentd.max_size);
     let confined = Helpers::new(Program::own(), &settings.unpack).probe();
-    if let Err(mistakes) = Daemon::new(settings) {
-        return fail(NAME, exit::CONFIG, mistakes);
-    }
+    let rules = match Daemon::new(settings) {
+        Ok(daemon) => daemon.rules.current(),
+        Err(mistakes) => return fail(NAME, exit::CONFIG, mistakes),
+    };
     match found {
         Some(Err(error)) => fail(NAME, exit::UNAVAILABLE, error),
         Some(Ok(problems)) if !problems.is_empty() => fail(NAME, exit::CONFIG, problems.join("\n")),
         _ => {
+            if let Some(rules) = rules {
+                say(&rules.summary());
+                gaps.extend(rules.wrong_lines());
+            }
             match confined {
                 Ok(confinement) if confinement.is_good() => say(&format!("decoders run in helpers: {confinement}")),
                 Ok(confinement) => gaps.push(format!("helpers are not confined wholly: {confinement}")),

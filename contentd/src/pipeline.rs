@@ -5,12 +5,11 @@
 //! wait for a share of memory first, so that many large ones at once do not fill it.
 
 use crate::active::ActiveSettings;
-use crate::ambiguity::AmbiguitySettings;
 use crate::budget::{self, Budget};
 use crate::checks::{self, Checks};
 use crate::config::Settings;
 use crate::envelope::Envelope;
-use crate::findings::{Banned, Finding, FindingKind, Findings, Outcome, PARSER, Scan, Spam};
+use crate::findings::{Banned, Finding, FindingKind, Findings, Outcome, PARSER, Scan};
 use crate::message::Limits;
 use crate::message::parts::{self, View};
 use crate::message::rename;
@@ -20,7 +19,7 @@ use crate::scan::sample::{Queue, Sample, Seen};
 use crate::scan::settings::Group;
 use crate::spam;
 use crate::spam::set::{LoadError, Rules};
-use crate::spam::stage::{self, Job};
+use crate::spam::stage::Stage;
 use crate::spool::Message;
 use crate::unpack;
 use crate::unpack::helper::Helpers;
@@ -50,13 +49,7 @@ pub struct Pipeline {
     banned: Arc<BannedFiles>,
     checks: Arc<Checks>,
     active: ActiveSettings,
-    ambiguity: AmbiguitySettings,
-    /// The spam rules in force.
-    rules: Arc<Rules>,
-    /// What they may cost one message.
-    rule_limits: stage::Limits,
-    /// Our name.
-    hostname: String,
+    spam: Stage,
     /// Words tried as passwords besides those of the message; none: none are tried.
     common_passwords: Option<Arc<[String]>>,
     /// Who takes apart what is risky; none: all is done in this process.
@@ -91,21 +84,19 @@ impl Pipeline {
         };
         let engines = Engines::new(&settings.antivirus, &settings.contentd.place().dir);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = Arc::new(Semaphore::new(processors));
         Ok(Pipeline {
             limits: Limits { texts: engines.want_texts(), sha256: false, ..settings.mime.limits() },
             budget: settings.unpack.limits(),
             banned,
             checks,
             active: settings.active.clone(),
-            ambiguity: settings.ambiguity.clone(),
-            rules,
-            rule_limits: stage::Limits::of(&settings.spam),
-            hostname: settings.contentd.own_name(),
+            spam: Stage::new(settings, rules, Arc::clone(&processors)),
             common_passwords: settings.unpack.passwords.then(|| settings.unpack.common_passwords.clone().into()),
             helpers: None,
             engines,
             max_age: settings.antivirus.max_signature_age.0,
-            processors: Arc::new(Semaphore::new(processors)),
+            processors,
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
         })
     }
@@ -123,7 +114,7 @@ impl Pipeline {
 
     /// The spam rules.
     pub fn rules(&self) -> &Arc<Rules> {
-        &self.rules
+        self.spam.rules()
     }
 
     /// Whether the scanners are there, and which signatures they have.
@@ -168,42 +159,9 @@ impl Pipeline {
 
     /// Runs the spam rules. They come last, because what others have found counts, too.
     async fn rate(&self, envelope: &Envelope, message: &Message, findings: &mut Findings, deadline: Instant) {
-        let Some(rules) = self.rules.current() else { return };
-        let started = Instant::now();
-        let raw = match message.head(self.rule_limits.size).await {
-            Ok(raw) => raw,
-            Err(error) => {
-                tracing::error!(id = findings.id, %error, "the spooled message cannot be read");
-                return stage_failed(findings, spam::STAGE);
-            }
-        };
-        if size(&raw) < message.len() {
-            findings.add(Finding::new(FindingKind::RulesPartial, "", "size"));
-        }
-        let mut job = Job::new(Arc::clone(&rules), envelope, &self.hostname, raw, self.rule_limits);
-        job.limits.time = job.limits.time.min(deadline.saturating_duration_since(started));
-        // The semaphore is never closed, so this always gives a permit.
-        let permit = Arc::clone(&self.processors).acquire_owned().await;
-        let run = move || {
-            let _permit = permit;
-            job.run()
-        };
-        let report = tokio::task::spawn_blocking(run).await;
-        histogram!("octroi_contentd_stage_seconds", "stage" => spam::STAGE).record(started.elapsed().as_secs_f64());
-        match report {
-            Ok(report) => {
-                if !report.complete {
-                    findings.add(Finding::new(FindingKind::RulesPartial, "", "time"));
-                }
-                let others: f64 = findings.symbols.iter().map(|symbol| symbol.score).sum();
-                let ambiguities: f64 = self.ambiguity.scores(findings).iter().map(|(_, points)| points.value()).sum();
-                let score = spam::rounded(report.score + others + ambiguities);
-                findings.spam = Some(Spam { score, required: report.required, report, rules });
-            }
-            Err(error) => {
-                tracing::error!(id = findings.id, %error, "the spam rules broke off; this is a bug");
-                stage_failed(findings, spam::STAGE);
-            }
+        if let Err(error) = self.spam.run(envelope, message, findings, deadline).await {
+            tracing::error!(id = findings.id, error, "the spam rules broke off");
+            stage_failed(findings, spam::STAGE);
         }
     }
 
@@ -408,6 +366,7 @@ fn as_it_came(raw: &Bytes, view: &View) -> Sample {
 /// Tells the metrics page what the pipeline's numbers mean.
 pub fn describe_metrics() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
+    spam::stage::describe_metrics();
     describe_counter!("octroi_contentd_findings_total", "Findings in messages, by name");
     describe_counter!("octroi_contentd_members_total", "Files taken out of archives and documents, by format");
     describe_counter!("octroi_contentd_deadlines_total", "Messages whose inspection was not done in time");

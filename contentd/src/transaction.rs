@@ -20,7 +20,7 @@ use crate::daemon::{Daemon, Running};
 use crate::decision::{Decision, Told};
 use crate::delivery::Delivery;
 use crate::envelope::{Envelope, MessageId};
-use crate::findings::Findings;
+use crate::findings::{Findings, Spam};
 use crate::handover::{Handover, attachment};
 use crate::identity::{Identity, Key};
 use crate::ledger::{Kind, OnStoreError};
@@ -34,6 +34,7 @@ use crate::smtp::front::{Front, FrontError};
 use crate::smtp::protocol::too_big;
 use crate::smtp::reply::Reply;
 use crate::spam::account::Levels;
+use crate::spam::headers::{self, Shown};
 use crate::spool::{Message, Share, SpoolError, Writer};
 use crate::verdict::{Destiny, decide};
 use crate::witness::Inspecting;
@@ -401,8 +402,10 @@ impl<'a> Transaction<'a> {
         self.decision.decided(&verdict);
         self.decision.checked(&findings.checked);
         if let Some(spam) = &findings.spam {
-            self.daemon.account.note(spam, &Levels::tagged_from(spam.required));
+            let kill = self.running.policy.kill_level.0.max(spam.required);
+            self.daemon.account.note(spam, &Levels { tagged: spam.required, spam: kill, others: Vec::new() });
         }
+        self.decision.rated(findings, &self.running.policy.ambiguity);
         if verdict.destiny == Destiny::Pass {
             return Ok(None);
         }
@@ -425,10 +428,15 @@ impl<'a> Transaction<'a> {
     /// Plans our headers in and forged ones out.
     async fn edit(&self, message: &Message, findings: &Findings) -> Result<Edit, Stop> {
         let head = self.head(message).await?;
-        let settings = &self.running.settings.headers;
-        let own = own::fields(findings, &self.running.target.hostname, settings);
-        let mut edit = edit::plan(section(&head), &own, settings);
+        let settings = &self.running.settings;
+        let shown = Shown::of(findings, &settings.ambiguity, &settings.spam);
+        let own = own::fields(findings, &self.running.target.hostname, &settings.headers, shown.as_ref());
+        let mut edit = edit::plan(section(&head), &own, &settings.headers);
         edit.add(&findings.checked.changes);
+        let tag = &settings.spam.subject_tag;
+        if !tag.is_empty() && findings.spam.as_ref().is_some_and(Spam::is_tagged) {
+            headers::tag_subject(section(&head), tag, &mut edit);
+        }
         Ok(edit)
     }
 

@@ -7,6 +7,7 @@
 use crate::ambiguity::{AmbiguitySettings, Treatment};
 pub use crate::category::Category;
 use crate::findings::{Finding, FindingKind, Findings, Outcome, PARSER, Scan};
+use crate::scan::scores::Score;
 use crate::smtp::reply::Reply;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,6 +64,10 @@ pub enum Reason {
     ScannerFailed,
     /// The deadline came first.
     Deadline,
+    /// From `spam.kill_level` on.
+    Spam,
+    /// From `spam.tag_level` on.
+    Tagged,
     /// A bad header section.
     BadHeader,
     /// Too large.
@@ -83,6 +88,8 @@ impl Reason {
             Reason::Ambiguous => "ambiguous",
             Reason::ScannerFailed => "scanner-failed",
             Reason::Deadline => "deadline",
+            Reason::Spam => "spam",
+            Reason::Tagged => "tagged",
             Reason::BadHeader => "bad-header",
             Reason::Oversized => "oversized",
         }
@@ -105,6 +112,10 @@ pub struct DestinySettings {
     /// It can be read in different ways, as `[ambiguity]` has it; when absent, that of `unchecked`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ambiguous: Option<Destiny>,
+    /// From `spam.kill_level` on.
+    pub spam: Destiny,
+    /// From `spam.tag_level` on.
+    pub spammy: Destiny,
     /// A bad header section.
     pub bad_header: Destiny,
     /// Larger than `contentd.max_size`.
@@ -119,6 +130,9 @@ impl Default for DestinySettings {
             unchecked: Destiny::Pass,
             encrypted: None,
             ambiguous: None,
+            // The client still waits: who was taken for a spammer by mistake learns of it from his own server.
+            spam: Destiny::Reject,
+            spammy: Destiny::Pass,
             bad_header: Destiny::Pass,
             oversized: Destiny::Reject,
         }
@@ -148,6 +162,8 @@ pub struct Policy {
     pub on_failure_of: BTreeMap<String, OnFailure>,
     /// What ambiguities lead to.
     pub ambiguity: AmbiguitySettings,
+    /// From this score on a message is spam.
+    pub kill_level: Score,
     /// Largest message, in bytes.
     pub max_size: u64,
 }
@@ -164,7 +180,9 @@ impl Policy {
             Category::Unchecked => self.destiny.unchecked,
             Category::BadHeader => self.destiny.bad_header,
             Category::Oversized => self.destiny.oversized,
-            Category::Spam | Category::Spammy | Category::Mta | Category::Clean => Destiny::Pass,
+            Category::Spam => self.destiny.spam,
+            Category::Spammy => self.destiny.spammy,
+            Category::Mta | Category::Clean => Destiny::Pass,
         }
     }
 
@@ -234,6 +252,14 @@ fn grounds(findings: &Findings, policy: &Policy) -> Vec<Ground> {
     let mut add = |category, reason, detail: String| {
         grounds.push(Ground { category, destiny: policy.destiny(category), reason, detail });
     };
+    if let Some(spam) = &findings.spam {
+        let detail = || format!("score {}, required {}", spam.score, spam.required);
+        if spam.score >= policy.kill_level.0 {
+            add(Category::Spam, Reason::Spam, detail());
+        } else if spam.is_tagged() {
+            add(Category::Spammy, Reason::Tagged, detail());
+        }
+    }
     let is_bad = |finding: &&Finding| policy.category(finding.kind) == Some(Category::BadHeader);
     if let Some(finding) = findings.found.iter().find(is_bad) {
         add(Category::BadHeader, Reason::BadHeader, finding.kind.word().to_owned());
@@ -331,6 +357,8 @@ fn reply(findings: &Findings, destiny: Destiny, reason: Reason, detail: &str) ->
         // What ails our scanners is for our log, not for the sender.
         Reason::ScannerFailed => " - content scanner not available".to_owned(),
         Reason::Deadline => " - content could not be checked in time".to_owned(),
+        // Neither score nor rules: they would teach a spammer.
+        Reason::Spam | Reason::Tagged => " - SPAM".to_owned(),
         Reason::BadHeader => format!(" - BAD HEADER: {detail}"),
         Reason::Oversized => " - Message size exceeds the size limit".to_owned(),
     };
@@ -363,6 +391,7 @@ mod tests {
             on_failure: OnFailure::Tempfail,
             on_failure_of: BTreeMap::new(),
             ambiguity: AmbiguitySettings::default(),
+            kill_level: Score(15.0),
             max_size: 1000,
         }
     }
@@ -443,6 +472,35 @@ mod tests {
         let refused = "unchecked reject encrypted | 554 5.7.0 Reject, id=ID - UNCHECKED: encrypted";
         assert_eq!(line(&findings, &policy), refused);
         assert_eq!(line(&scanned(Outcome::Encrypted("Zip".into())), &policy), refused);
+    }
+
+    fn rated(score: f64) -> Findings {
+        let rules = crate::spam::set::RuleSet::for_tests("body A /a/\n");
+        let report = spamrules::Report::default();
+        let spam = crate::findings::Spam { score, required: 5.0, report, rules };
+        Findings { id: "ID".into(), spam: Some(spam), ..Findings::default() }
+    }
+
+    #[test]
+    fn spam_by_its_levels() {
+        for (score, expected) in [
+            (4.999, "clean pass clean | "),
+            (5.0, "tagged pass tagged | "),
+            (14.999, "tagged pass tagged | "),
+            (15.0, "spam reject spam | 554 5.7.0 Reject, id=ID - SPAM"),
+        ] {
+            assert_eq!(line(&rated(score), &policy()), expected);
+        }
+        let mut strict = policy();
+        (strict.destiny.spammy, strict.destiny.spam) = (Destiny::Quarantine, Destiny::Discard);
+        assert_eq!(line(&rated(5.0), &strict), "tagged quarantine tagged | 250 2.7.0 Ok, quarantined, id=ID - SPAM");
+        assert_eq!(line(&rated(15.0), &strict), "spam discard spam | 250 2.7.0 Ok, discarded, id=ID - SPAM");
+        // A virus is graver, an odd header is not.
+        let mut both = rated(20.0);
+        both.found = with(FindingKind::HeaderSyntax).found;
+        assert!(line(&both, &policy()).starts_with("spam reject"));
+        both.scans = infected(&["A"]).scans;
+        assert!(line(&both, &policy()).starts_with("virus reject"));
     }
 
     #[test]

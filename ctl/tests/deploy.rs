@@ -125,7 +125,7 @@ fn every_option_is_shown_and_no_other() {
     same_options("quarantine", &contentd.quarantine, &[]);
     same_options("ledger", &contentd.ledger, &[]);
     same_options("poison", &contentd.poison, &[]);
-    same_options("spam", &contentd.spam, &[]);
+    same_options("spam", &contentd.spam, &["header_level", "tag_level"]);
     same_options("spamd", &contentd.spamd, &[]);
 }
 

@@ -17,4 +17,5 @@ mod process;
 mod quarantine;
 mod reuse;
 mod service;
+mod spam;
 mod spam_stats;

@@ -78,7 +78,7 @@ async fn many_sessions_deliver_each_message_once() {
 }
 
 /// The body of a page of the health listener, with its status line.
-async fn page(filter: &Filter, path: &str) -> String {
+pub(crate) async fn page(filter: &Filter, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = common::net::Stream::connect(&filter.http).await.expect("connected");
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

@@ -146,7 +146,7 @@ async fn over_clamds_own_limits_is_unchecked_and_not_a_virus() {
         "{findings:?}"
     );
     assert_eq!((verdict.category.word(), findings.viruses().len()), ("unchecked", 0));
-    let fields = own::fields(&findings, "mx.test", &HeaderSettings::default());
+    let fields = own::fields(&findings, "mx.test", &HeaderSettings::default(), None);
     assert_eq!(fields[0].name(), "X-Octroi-Status");
 }
 
@@ -175,7 +175,7 @@ async fn what_clamd_would_pass_over_is_unchecked() {
     let inspector = Inspector::with_clamd(&clamd.address(), &known);
     let (findings, _) = inspector.inspect(&message).await;
     assert_eq!(findings.scans[0].outcome, Outcome::Incomplete("larger than clamd's MaxFileSize 25MiB".into()));
-    let told = own::fields(&findings, "mx.test", &HeaderSettings::default());
+    let told = own::fields(&findings, "mx.test", &HeaderSettings::default(), None);
     assert!(
         told[1].value().starts_with("partly; clamd=partly (larger than clamd's MaxFileSize 25MiB, ClamAV 1."),
         "{told:?}"
@@ -353,7 +353,7 @@ async fn only_what_was_scanned_is_called_scanned() {
         [(Inspector::with_clamd(&clamd.address(), ""), "X-Virus-Scanned"), (Inspector::new(""), "X-Octroi-Status")]
     {
         let (findings, _) = inspector.inspect(&clean_letter()).await;
-        let fields = own::fields(&findings, "mx.test", &HeaderSettings::default());
+        let fields = own::fields(&findings, "mx.test", &HeaderSettings::default(), None);
         assert_eq!(fields[0].name(), field);
     }
 }

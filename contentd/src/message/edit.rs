@@ -87,6 +87,21 @@ pub enum OwnField {
     /// The id by which the log and `octroi why` know the message.
     #[serde(rename = "X-Octroi-ID")]
     Id,
+    /// YES on tagged messages, NO on others that spam rules have seen.
+    #[serde(rename = "X-Spam-Flag")]
+    SpamFlag,
+    /// Score, the score from which on messages are tagged, and what has counted.
+    #[serde(rename = "X-Spam-Status")]
+    SpamStatus,
+    /// A star for each point.
+    #[serde(rename = "X-Spam-Level")]
+    SpamLevel,
+    /// The score.
+    #[serde(rename = "X-Spam-Score")]
+    SpamScore,
+    /// What has counted, in words.
+    #[serde(rename = "X-Spam-Report")]
+    SpamReport,
 }
 
 impl OwnField {
@@ -97,6 +112,11 @@ impl OwnField {
             OwnField::Status => "X-Octroi-Status",
             OwnField::Scanned => "X-Octroi-Scanned",
             OwnField::Id => "X-Octroi-ID",
+            OwnField::SpamFlag => "X-Spam-Flag",
+            OwnField::SpamStatus => "X-Spam-Status",
+            OwnField::SpamLevel => "X-Spam-Level",
+            OwnField::SpamScore => "X-Spam-Score",
+            OwnField::SpamReport => "X-Spam-Report",
         }
     }
 }
@@ -116,7 +136,15 @@ impl Default for HeaderSettings {
         let remove = ["X-Octroi-*", "X-Virus-Scanned", "X-Spam-*", "X-Quarantine-ID"];
         HeaderSettings {
             remove: remove.map(str::to_owned).to_vec(),
-            add: vec![OwnField::VirusScanned, OwnField::Status, OwnField::Scanned, OwnField::Id],
+            add: vec![
+                OwnField::VirusScanned,
+                OwnField::Status,
+                OwnField::Scanned,
+                OwnField::Id,
+                OwnField::SpamFlag,
+                OwnField::SpamStatus,
+                OwnField::SpamLevel,
+            ],
         }
     }
 }

@@ -9,10 +9,16 @@ use std::time::Duration;
 
 use super::edit::{HeaderField, HeaderSettings, OwnField};
 use crate::findings::{Findings, Outcome, PARSER, Scan};
+use crate::spam::headers::Shown;
 use crate::verdict::Category;
 
-/// The fields for one message, in the order of the configuration. `hostname` is ours.
-pub fn fields(findings: &Findings, hostname: &str, settings: &HeaderSettings) -> Vec<HeaderField> {
+/// The fields for one message, in the order of the configuration. `hostname` is ours, `spam` what there is to show about spam.
+pub fn fields(
+    findings: &Findings,
+    hostname: &str,
+    settings: &HeaderSettings,
+    spam: Option<&Shown>,
+) -> Vec<HeaderField> {
     let missing = not_scanned(findings);
     let field = |own: &OwnField| {
         let value = match (own, &missing) {
@@ -21,6 +27,7 @@ pub fn fields(findings: &Findings, hostname: &str, settings: &HeaderSettings) ->
             (OwnField::Scanned, _) => scanned(findings, missing.is_none()),
             (OwnField::Id, _) => findings.id.clone(),
             (OwnField::VirusScanned, Some(_)) | (OwnField::Status, None) => return None,
+            (field, _) => spam?.value(*field)?,
         };
         Some(HeaderField::new(own.name(), &value))
     };
@@ -91,7 +98,7 @@ mod tests {
     use crate::findings::{Finding, FindingKind};
 
     fn shown(findings: &Findings) -> Vec<String> {
-        let fields = fields(findings, "mx.example.org", &HeaderSettings::default());
+        let fields = fields(findings, "mx.example.org", &HeaderSettings::default(), None);
         fields.iter().map(|field| format!("{}: {}", field.name(), field.value())).collect()
     }
 

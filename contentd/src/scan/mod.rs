@@ -22,7 +22,7 @@ mod icap_answer;
 mod idle;
 mod line;
 pub mod sample;
-mod scores;
+pub(crate) mod scores;
 mod scratch;
 pub mod settings;
 mod sssp;

@@ -57,13 +57,14 @@ impl Stamp {
         self.0.is_empty()
     }
 
-    /// Whether the files of folders, single files, and those that were included are still as they were.
-    pub fn holds(&self, sources: &[PathBuf]) -> bool {
-        let known = |named: &[PathBuf]| {
-            let mut kept = self.0.iter().map(|(path, _)| path);
-            named.iter().all(|path| kept.next() == Some(path)) && stamp(self.0.iter().map(|(path, _)| path)) == *self
-        };
-        files(sources).is_ok_and(|named| known(&named))
+    /// How the files of folders, single files, and those that were included look now, when it is not as they did. `named`: how many
+    /// of them were not included.
+    pub fn change(&self, sources: &[PathBuf], named: usize) -> Option<Stamp> {
+        // A folder that cannot be read now has no files.
+        let files = files(sources).unwrap_or_default();
+        let included = self.0.iter().skip(named).map(|(path, _)| path);
+        let now = stamp(files.iter().chain(included));
+        (now != *self).then_some(now)
     }
 }
 
@@ -158,14 +159,15 @@ mod tests {
         fs::write(&first, "1").unwrap();
         let sources = [folder.path().to_owned()];
         let read = stamp([&first, &included]);
-        assert!(read.holds(&sources));
+        let is_same = || read.change(&sources, 1).is_none();
+        assert!(is_same());
         fs::write(folder.path().join("c.cf"), "").unwrap();
-        assert!(!read.holds(&sources));
+        assert!(!is_same());
         fs::remove_file(folder.path().join("c.cf")).unwrap();
-        assert!(read.holds(&sources));
+        assert!(is_same());
         fs::write(&included, "").unwrap();
-        assert!(!read.holds(&sources));
-        assert!(!read.holds(&[folder.path().join("missing")]));
+        assert!(!is_same());
+        assert!(read.change(&[folder.path().join("missing")], 1).is_some());
     }
 
     #[test]

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! SpamAssassin's rules in contentd: which files (`settings`, `folder`), the set in force (`set`), what they see of a message (`hop`,
-//! `stage`), what they have done so far (`account`, `tally`). The rules themselves are the library spamrules; what follows from a score is `verdict`.
+//! SpamAssassin's rules in contentd: which files (`settings`, `folder`), the set in force (`set`, `watch`), what they see of a message (`hop`,
+//! `job`), the stage of the pipeline (`stage`), what is shown of it (`headers`), what they have done so far (`account`, `tally`). The rules
+//! themselves are the library spamrules; what follows from a score is `verdict`.
 
 pub mod account;
 pub mod clock;
 pub mod folder;
+pub mod headers;
 pub mod hop;
+pub mod job;
 pub mod set;
 pub mod settings;
 pub mod stage;
 mod tally;
+pub mod watch;
 
 /// The name of the stage in findings, log and metrics.
 pub const STAGE: &str = "spam";

@@ -10,10 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use metrics::{counter, gauge};
 use spamrules::{Options, Ruleset, Severity};
 
 use super::folder::{self, FolderError, Stamp};
 use super::settings::SpamSettings;
+
+/// So many wrong lines are no reason to refuse a set, nor is one for each ten rules.
+const MAX_ERRORS: usize = 20;
+/// Wrong lines that are told one by one.
+const MAX_TOLD: usize = 5;
 
 /// Why a set of rules cannot be put in force.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +64,36 @@ pub struct RuleSet {
     pub idle: usize,
     /// How the files looked.
     stamp: Stamp,
+    /// How many of these were not included by others.
+    named: usize,
 }
 
 impl RuleSet {
-    /// Whether its files have changed since.
-    pub fn is_stale(&self, settings: &SpamSettings) -> bool {
-        !self.stamp.holds(&settings.rules)
+    /// How its files look now, when they have changed since. Blocks.
+    pub fn change(&self, settings: &SpamSettings) -> Option<Stamp> {
+        self.stamp.change(&settings.rules, self.named)
+    }
+
+    /// One line about it.
+    pub fn summary(&self) -> String {
+        let RuleSet { files, errors, idle, .. } = self;
+        format!("{} spam rules of {files} files, {errors} lines are wrong, {idle} rules cannot run", self.rules.len())
+    }
+
+    /// The first few wrong lines.
+    pub fn wrong_lines(&self) -> impl Iterator<Item = String> {
+        let wrong = self.rules.lint().iter().filter(|remark| remark.severity == Severity::Error);
+        wrong.take(MAX_TOLD).map(ToString::to_string)
+    }
+
+    /// What speaks against putting it in the place of another one: more is wrong than a slip can be, a page of a web server for a rule file
+    /// for one.
+    fn refused(self) -> Result<RuleSet, LoadError> {
+        if self.errors <= MAX_ERRORS.max(self.rules.len() / 10) {
+            return Ok(self);
+        }
+        let first = self.wrong_lines().next().unwrap_or_default();
+        Err(LoadError::Broken { errors: self.errors, rules: self.rules.len(), first })
     }
 
     /// Reads a set from its files.
@@ -96,8 +126,20 @@ impl RuleSet {
             errors: count(Severity::Error),
             idle: count(Severity::Warning),
             stamp,
+            named: paths.len(),
             rules,
         })
+    }
+}
+
+#[cfg(test)]
+impl RuleSet {
+    /// A set of these rules.
+    pub(crate) fn for_tests(text: &str) -> Arc<RuleSet> {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("a.cf"), text).expect("written");
+        let settings = SpamSettings { rules: vec![folder.path().to_owned()], ..SpamSettings::default() };
+        Arc::new(RuleSet::read(&settings, 1).expect("good rules"))
     }
 }
 
@@ -121,18 +163,57 @@ impl Rules {
         self.current.load_full()
     }
 
-    /// Reads a set without putting it in force; none when no rules are configured. Blocks.
+    /// Reads a set without putting it in force; none when no rules are configured. One that is to take the place of another must be
+    /// better than the first one. Blocks.
     pub fn read(&self, settings: &SpamSettings) -> Result<Option<RuleSet>, LoadError> {
         if settings.rules.is_empty() {
             return Ok(None);
         }
         let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
-        RuleSet::read(settings, generation).map(Some)
+        let set = RuleSet::read(settings, generation)?;
+        if self.current.load().is_some() { set.refused().map(Some) } else { Ok(Some(set)) }
     }
 
     /// Puts a set in force for the messages to come.
     pub fn put(&self, set: Option<RuleSet>) {
-        self.current.store(set.map(Arc::new));
+        if let Some(set) = &set {
+            let took_ms = u64::try_from(set.took.as_millis()).unwrap_or(u64::MAX);
+            let (rules, RuleSet { generation, files, errors, idle, .. }) = (set.rules.len(), set);
+            tracing::info!(generation, rules, files, errors, idle, took_ms, "spam rules loaded");
+            set.wrong_lines().for_each(|line| tracing::warn!(line, "wrong line in a rule file"));
+        }
+        let set = set.map(Arc::new);
+        // One that was begun earlier and took longer does not take the place of a newer one.
+        self.current.rcu(|current| match (current, &set) {
+            (Some(current), Some(set)) if current.generation > set.generation => Some(Arc::clone(current)),
+            _ => set.clone(),
+        });
+        self.show();
+    }
+
+    /// Reads the rules again and puts them in force. What is wrong is logged and counted, and the last good set stays. Blocks.
+    pub fn reload(&self, settings: &SpamSettings) -> Result<(), LoadError> {
+        match self.read(settings) {
+            Ok(set) => {
+                self.put(set);
+                counter!("octroi_contentd_spam_reloads_total", "outcome" => "loaded").increment(1);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "spam rules not reloaded, the last good ones stay");
+                counter!("octroi_contentd_spam_reloads_total", "outcome" => "failed").increment(1);
+                Err(error)
+            }
+        }
+    }
+
+    /// Shows on the metrics page what is in force.
+    pub fn show(&self) {
+        let current = self.current();
+        let number = |of: fn(&RuleSet) -> f64| current.as_deref().map_or(0.0, of);
+        gauge!("octroi_contentd_spam_generation").set(number(|set| set.generation as f64));
+        gauge!("octroi_contentd_spam_rules").set(number(|set| set.rules.len() as f64));
+        gauge!("octroi_contentd_spam_rule_errors").set(number(|set| set.errors as f64));
     }
 }
 
@@ -155,6 +236,32 @@ mod tests {
         let set = rules.current().unwrap();
         assert_eq!((set.rules.len(), set.files, set.errors, set.generation), (2, 3, 1, 1));
         assert!(set.rules.rules().any(|rule| rule == ("A", 2.0)));
+    }
+
+    #[test]
+    fn the_last_good_set_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.cf");
+        std::fs::write(&file, "body A /a/\n").unwrap();
+        let settings = settings(&folder);
+        let rules = Rules::load(&settings).unwrap();
+        let first = rules.current().unwrap();
+        assert_eq!(first.change(&settings), None);
+        for wrong in ["", &format!("body A /a/\n{}", "<html>\n".repeat(21))] {
+            std::fs::write(&file, wrong).unwrap();
+            assert!(first.change(&settings).is_some());
+            rules.reload(&settings).unwrap_err();
+            assert!(Arc::ptr_eq(&rules.current().unwrap(), &first));
+        }
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        assert!(first.change(&settings).is_some());
+        rules.reload(&settings).unwrap_err();
+        std::fs::create_dir(folder.path()).unwrap();
+        std::fs::write(&file, "body B /b/\noops\n").unwrap();
+        rules.reload(&settings).unwrap();
+        let second = rules.current().unwrap();
+        assert!(second.generation > first.generation && second.errors == 1);
+        assert_eq!(second.wrong_lines().count(), 1);
     }
 
     #[test]

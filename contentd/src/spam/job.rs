@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! The rules over one message: the copy that they see, within its limits, and what they say. Runs on a thread for such work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use spamrules::{Budget, Environment, Message, NoAnswers, Report};
+
+use super::clock::RuleClock;
+use super::hop;
+use super::set::RuleSet;
+use super::settings::SpamSettings;
+use crate::budget::thread_time;
+use crate::envelope::Envelope;
+
+/// What the rules may cost one message.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of the message that they see.
+    pub size: usize,
+    /// Processor time for all rules.
+    pub time: Duration,
+    /// Processor time for one rule.
+    pub rule_time: Duration,
+}
+
+impl Limits {
+    /// Those of the configuration.
+    pub fn of(settings: &SpamSettings) -> Limits {
+        Limits {
+            size: usize::try_from(settings.max_size.0).unwrap_or(usize::MAX),
+            time: settings.time.0,
+            rule_time: settings.rule_time.0,
+        }
+    }
+}
+
+/// What has come of it.
+#[derive(Debug)]
+pub struct Done {
+    /// What the rules say.
+    pub report: Report,
+    /// Processor time that it took.
+    pub cpu: Duration,
+}
+
+/// A message for the rules.
+#[derive(Debug)]
+pub struct Job {
+    /// The rules.
+    pub rules: Arc<RuleSet>,
+    /// The start of the message, no more than the rules may see.
+    pub raw: Bytes,
+    /// What Postfix will write before it.
+    pub hop: Vec<u8>,
+    /// Its time.
+    pub now: Timestamp,
+    /// What it may cost.
+    pub limits: Limits,
+}
+
+impl Job {
+    /// The job for a message.
+    pub fn new(rules: Arc<RuleSet>, envelope: &Envelope, hostname: &str, raw: Bytes, limits: Limits) -> Job {
+        let now = Timestamp::now();
+        let hop = hop::lines(envelope, hostname, now, hop::newline(&raw));
+        Job { rules, raw, hop, now, limits }
+    }
+
+    /// Runs the rules. Blocks.
+    pub fn run(&self) -> Done {
+        let begun = thread_time();
+        let report = self.check();
+        Done { report, cpu: thread_time().saturating_sub(begun) }
+    }
+
+    fn check(&self) -> Report {
+        let message = match self.hop.is_empty() {
+            true => Message::parse(&self.raw),
+            false => Message::parse(&[&self.hop, &self.raw[..]].concat()),
+        };
+        let clock = RuleClock::start();
+        let time = || clock.now();
+        let budget =
+            Budget { clock: Some(&time), total: self.limits.time, rule: self.limits.rule_time, ..Budget::default() };
+        let environment = Environment { now: self.now.as_second() };
+        self.rules.rules.check(&message, &environment, &NoAnswers, budget)
+    }
+}
