@@ -66,6 +66,7 @@ pub(crate) struct Decision {
     score: Option<f64>,
     required: Option<f64>,
     tests: String,
+    bound: String,
     nexthop_reply: Option<String>,
     receive: Duration,
     inspect: Duration,
@@ -90,6 +91,7 @@ impl Decision {
             score: None,
             required: None,
             tests: String::new(),
+            bound: String::new(),
             nexthop_reply: None,
             receive: Duration::ZERO,
             inspect: Duration::ZERO,
@@ -124,6 +126,7 @@ impl Decision {
         if let Some(spam) = &findings.spam {
             (self.score, self.required) = (Some(spam.score), Some(spam.required));
             self.tests = headers::tests(headers::symbols(findings, ambiguity), ",");
+            self.bound = headers::bound(findings).unwrap_or_default();
         }
     }
 
@@ -183,6 +186,7 @@ impl Decision {
             score = shown(self.score),
             required = shown(self.required),
             tests = self.tests,
+            bound = self.bound,
             nexthop_reply = self.nexthop_reply.as_deref().unwrap_or(""),
             took_ms = micros(took) / 1000,
             receive_us = micros(self.receive),

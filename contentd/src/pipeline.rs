@@ -125,9 +125,18 @@ impl Pipeline {
     /// Looks at a message. What is not done by `deadline` is left out, and the findings say so. Stages keep the deadline themselves, so
     /// that an engine that is still silent is noted as such; a stage that does not is cut off a moment later.
     pub async fn inspect(&self, envelope: &Envelope, message: &Message, deadline: Instant) -> Findings {
+        self.look_at(envelope, message, deadline, false).await
+    }
+
+    /// The same with all spam rules, those that cannot change what is done with the message too: for who wants to see the score.
+    pub async fn inspect_whole(&self, envelope: &Envelope, message: &Message, deadline: Instant) -> Findings {
+        self.look_at(envelope, message, deadline, true).await
+    }
+
+    async fn look_at(&self, envelope: &Envelope, message: &Message, deadline: Instant, whole: bool) -> Findings {
         let mut findings = Findings { id: envelope.id.to_string(), size: message.len(), ..Findings::default() };
         let cut_off =
-            timeout_at(deadline + GRACE, self.stages(envelope, message, &mut findings, deadline)).await.is_err();
+            timeout_at(deadline + GRACE, self.stages(envelope, message, &mut findings, deadline, whole)).await.is_err();
         findings.out_of_time = cut_off || Instant::now() >= deadline;
         if findings.out_of_time {
             counter!("octroi_contentd_deadlines_total").increment(1);
@@ -139,7 +148,14 @@ impl Pipeline {
     }
 
     /// The stages. The engines work on what is decoded while the rest is still being decoded.
-    async fn stages(&self, envelope: &Envelope, message: &Message, findings: &mut Findings, deadline: Instant) {
+    async fn stages(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        findings: &mut Findings,
+        deadline: Instant,
+        whole: bool,
+    ) {
         let share = self.share_of_memory(message).await;
         let mut answers = self.look(Group::Primary, envelope, message, findings, deadline).await;
         if answers.all_failed() && self.engines.have_backup() {
@@ -153,13 +169,20 @@ impl Pipeline {
         findings.scans.extend(answers.scans);
         findings.symbols.extend(answers.symbols);
         self.ages(findings);
-        self.rate(envelope, message, findings, deadline).await;
+        self.rate(envelope, message, findings, deadline, whole).await;
         drop(share);
     }
 
     /// Runs the spam rules. They come last, because what others have found counts, too.
-    async fn rate(&self, envelope: &Envelope, message: &Message, findings: &mut Findings, deadline: Instant) {
-        if let Err(error) = self.spam.run(envelope, message, findings, deadline).await {
+    async fn rate(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        findings: &mut Findings,
+        deadline: Instant,
+        whole: bool,
+    ) {
+        if let Err(error) = self.spam.run(envelope, message, findings, deadline, whole).await {
             tracing::error!(id = findings.id, error, "the spam rules broke off");
             stage_failed(findings, spam::STAGE);
         }

@@ -11,6 +11,7 @@ use crate::message::header;
 use crate::pipeline::Pipeline;
 use crate::points::Points;
 use crate::smtp::xforward::Attribute;
+use crate::spam::{explain, headers};
 use crate::spool::Message;
 use crate::unpack::helper::{Helpers, Program};
 use crate::verdict::{Policy, Verdict, decide};
@@ -32,6 +33,9 @@ pub struct ScanArgs {
     /// Print one JSON object a line, per message
     #[arg(long)]
     pub json: bool,
+    /// Say what the spam score is made of, and what the rules have cost
+    #[arg(long, conflicts_with = "json")]
+    pub explain: bool,
     /// Envelope sender [default: none, the null sender]
     #[arg(long, value_name = "ADDRESS", default_value = "")]
     pub sender: String,
@@ -105,7 +109,7 @@ pub async fn run(arguments: ScanArgs, settings: Settings) -> ExitCode {
         envelope: arguments.envelope(),
         deadline: settings.contentd.deadline.0,
     });
-    let mut files = Files::new(arguments.files);
+    let mut files = Files::new(arguments.files.clone());
     let mut pending: VecDeque<Pending> = VecDeque::new();
     let window = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     let mut status = exit::OK;
@@ -119,7 +123,7 @@ pub async fn run(arguments: ScanArgs, settings: Settings) -> ExitCode {
         let Some((file, handle)) = pending.pop_front() else { break };
         let report = handle.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         let of_file = match report {
-            Ok(report) => match print(&report, arguments.json) {
+            Ok(report) => match print(&report, &run.policy, &arguments) {
                 Ok(()) => scanned(&report),
                 // Whoever reads our output has gone; that is no error of ours.
                 Err(_) => return ExitCode::from(status),
@@ -150,7 +154,7 @@ async fn inspect(run: Arc<Run>, path: PathBuf) -> io::Result<Report> {
     let limit = run.policy.max_size;
     let message = tokio::task::spawn_blocking(move || read(&path, limit)).await.map_err(io::Error::other)??;
     let message = Message::from_bytes(message);
-    let findings = run.pipeline.inspect(&run.envelope, &message, started + run.deadline).await;
+    let findings = run.pipeline.inspect_whole(&run.envelope, &message, started + run.deadline).await;
     let verdict = decide(&findings, &run.policy);
     let ambiguities = run.policy.ambiguity.scores(&findings);
     Ok(Report { file, findings, verdict, ambiguities, took: started.elapsed() })
@@ -178,8 +182,14 @@ fn complain(file: &str, error: &io::Error) {
     let _ = writeln!(io::stderr().lock(), "contentd: {file}: {error}");
 }
 
-fn print(report: &Report, as_json: bool) -> io::Result<()> {
-    let text = if as_json { format!("{}\n", to_json(report)) } else { summary(report) };
+fn print(report: &Report, policy: &Policy, arguments: &ScanArgs) -> io::Result<()> {
+    let text = match (arguments.json, arguments.explain) {
+        (true, _) => format!("{}\n", to_json(report)),
+        (false, explain) => {
+            let more = if explain { explained(report, policy) } else { String::new() };
+            printable(&(summary(report) + &more))
+        }
+    };
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
@@ -277,7 +287,22 @@ fn summary(report: &Report) -> String {
         let word = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
         text += &format!("  finding {} {} {}\n", word("name"), word("part"), word("detail"));
     }
-    // Names come from the message and must not steer a terminal.
+    text
+}
+
+/// What the score is made of.
+fn explained(report: &Report, policy: &Policy) -> String {
+    match &report.findings.spam {
+        Some(spam) => {
+            let symbols = headers::symbols(&report.findings, &policy.ambiguity);
+            explain::text(spam, &symbols, policy.kill_level.0)
+        }
+        None => "  no spam rules have run\n".to_owned(),
+    }
+}
+
+/// Names come from the message and must not steer a terminal.
+fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
@@ -372,7 +397,7 @@ mod tests {
         let policy = Settings::default().policy();
         let verdict = decide(&findings, &policy);
         let report = Report { file: "m".into(), findings, verdict, ambiguities: Vec::new(), took: Duration::ZERO };
-        let text = summary(&report);
+        let text = printable(&summary(&report));
         assert!(text.starts_with("m: banned, reject (extension exe: ?[2Ja.exe), 3 bytes"), "{text}");
         assert!(!text.contains('\x1b'));
     }

@@ -95,6 +95,11 @@ impl Ruleset {
         &self.remarks
     }
 
+    /// The score from which the rule files call a message spam (`required_score`).
+    pub fn required(&self) -> f64 {
+        self.required
+    }
+
     /// How many rules the set has.
     pub fn len(&self) -> usize {
         self.rules.rules.len()

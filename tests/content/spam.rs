@@ -32,7 +32,9 @@ fn folder(rules: &str) -> TempDir {
 
 async fn filter(rules: &Path, lines: &str) -> (Filter, NextHop) {
     let hop = NextHop::start(Vec::new()).await;
-    let filter = Filter::start(hop.address(), &format!("[spam]\nrules = [\"{}\"]\n{lines}\n", rules.display())).await;
+    let filter =
+        Filter::start(hop.address(), &format!("[spam]\nall = true\nrules = [\"{}\"]\n{lines}\n", rules.display()))
+            .await;
     (filter, hop)
 }
 

@@ -88,7 +88,7 @@ impl Inspector {
         let envelope = Envelope::new(MessageId::generate(), MailPath::from_address(""), Client::default());
         let message = Message::from_bytes(message[mailbox_line(message)..].to_vec());
         let deadline = Instant::now() + Duration::from_secs(60);
-        let findings = self.pipeline.inspect(&envelope, &message, deadline).await;
+        let findings = self.pipeline.inspect_whole(&envelope, &message, deadline).await;
         let verdict = decide(&findings, &self.settings.policy());
         (findings, verdict)
     }

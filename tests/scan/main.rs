@@ -55,7 +55,7 @@ impl Inspector {
     async fn inspect_until(&self, message: &[u8], deadline: Instant) -> (Findings, Verdict) {
         let envelope = Envelope::new(MessageId::generate(), Path::from_address("a@sender.test"), Client::default());
         let message = Message::from_bytes(message.to_vec());
-        let findings = self.pipeline.inspect(&envelope, &message, deadline).await;
+        let findings = self.pipeline.inspect_whole(&envelope, &message, deadline).await;
         let verdict = decide(&findings, &self.settings.policy());
         (findings, verdict)
     }

@@ -35,6 +35,15 @@ pub fn symbols(findings: &Findings, ambiguity: &AmbiguitySettings) -> Vec<Symbol
     rules.chain(others).chain(ambiguity.scores(findings).into_iter().map(odd)).collect()
 }
 
+/// `15.5..22/812`: between which scores the message lies, whatever the rules say that did not run, and how many of them there are. None when all
+/// have run.
+pub fn bound(findings: &Findings) -> Option<String> {
+    let spam = findings.spam.as_ref()?;
+    let bound = spam.report.bound.filter(|bound| bound.left > 0)?;
+    let others = spam.score - spam.report.score;
+    Some(format!("{}..{}/{}", rounded(bound.low + others), rounded(bound.high + others), bound.left))
+}
+
 /// `A=1, B=0.1`: the heaviest first, so that what is cut off matters least.
 pub fn tests(mut symbols: Vec<Symbol>, between: &str) -> String {
     symbols.sort_by(|a, b| b.score.abs().total_cmp(&a.score.abs()));
@@ -59,6 +68,7 @@ pub struct Shown {
     score: f64,
     required: f64,
     partial: Option<String>,
+    bound: Option<String>,
     symbols: Vec<Symbol>,
 }
 
@@ -71,7 +81,8 @@ impl Shown {
         }
         let partial = findings.found.iter().find(|finding| finding.kind == FindingKind::RulesPartial);
         let partial = partial.map(|finding| finding.detail.clone());
-        Some(Shown { score: *score, required: *required, partial, symbols: symbols(findings, ambiguity) })
+        let bound = bound(findings);
+        Some(Shown { score: *score, required: *required, partial, bound, symbols: symbols(findings, ambiguity) })
     }
 
     fn is_tagged(&self) -> bool {
@@ -101,8 +112,9 @@ impl Shown {
     fn status(&self) -> String {
         let word = if self.is_tagged() { "Yes" } else { "No" };
         let partial = self.partial.as_ref().map(|why| format!(" partial={}", name(why))).unwrap_or_default();
+        let bound = self.bound.as_ref().map(|bound| format!(" bound={bound}")).unwrap_or_default();
         let tests = tests(self.symbols.clone(), ", ");
-        format!("{word}, score={} required={} tests=[{tests}]{partial}", self.score, self.required)
+        format!("{word}, score={} required={} tests=[{tests}]{bound}{partial}", self.score, self.required)
     }
 }
 
@@ -145,7 +157,7 @@ mod tests {
     }
 
     fn shown(score: f64, symbols: Vec<Symbol>) -> Shown {
-        Shown { score, required: 5.0, partial: None, symbols }
+        Shown { score, required: 5.0, partial: None, bound: None, symbols }
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub struct Job {
     pub now: Timestamp,
     /// What it may cost.
     pub limits: Limits,
+    /// The scores of the rules at which what is done with the message changes; empty: all rules run.
+    pub levels: Vec<f64>,
 }
 
 impl Job {
@@ -66,7 +68,7 @@ impl Job {
     pub fn new(rules: Arc<RuleSet>, envelope: &Envelope, hostname: &str, raw: Bytes, limits: Limits) -> Job {
         let now = Timestamp::now();
         let hop = hop::lines(envelope, hostname, now, hop::newline(&raw));
-        Job { rules, raw, hop, now, limits }
+        Job { rules, raw, hop, now, limits, levels: Vec::new() }
     }
 
     /// Runs the rules. Blocks.
@@ -83,8 +85,14 @@ impl Job {
         };
         let clock = RuleClock::start();
         let time = || clock.now();
-        let budget =
-            Budget { clock: Some(&time), total: self.limits.time, rule: self.limits.rule_time, ..Budget::default() };
+        let budget = Budget {
+            clock: Some(&time),
+            total: self.limits.time,
+            rule: self.limits.rule_time,
+            // Who asks for everything gets the costs, too.
+            measure: if self.levels.is_empty() { 1 } else { Budget::default().measure },
+            levels: &self.levels,
+        };
         let environment = Environment { now: self.now.as_second() };
         self.rules.rules.check(&message, &environment, &NoAnswers, budget)
     }

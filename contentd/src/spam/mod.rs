@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! SpamAssassin's rules in contentd: which files (`settings`, `folder`), the set in force (`set`, `watch`), what they see of a message (`hop`,
-//! `job`), the stage of the pipeline (`stage`), what is shown of it (`headers`), what they have done so far (`account`, `tally`). The rules
+//! `job`), the stage of the pipeline (`stage`), what is shown of it (`headers`, `explain`), what they have done so far (`account`, `tally`). The rules
 //! themselves are the library spamrules; what follows from a score is `verdict`.
 
 pub mod account;
 pub mod clock;
+pub mod explain;
 pub mod folder;
 pub mod headers;
 pub mod hop;

@@ -28,6 +28,8 @@ pub struct SpamSettings {
     pub header_level: Option<Score>,
     /// Put before the subject of tagged messages that pass; empty: nothing.
     pub subject_tag: String,
+    /// Whether all rules run for every message; otherwise those that can still change what is done with it.
+    pub all: bool,
     /// How often it is looked whether the files have changed; zero: never.
     pub watch: Period,
     /// How much of a message the rules see; the rest of a larger one they do not.
@@ -48,6 +50,7 @@ impl Default for SpamSettings {
             kill_level: Score(15.0),
             header_level: None,
             subject_tag: String::new(),
+            all: false,
             watch: Period::seconds(60),
             max_size: Size(400 * 1024),
             time: Period::seconds(2),

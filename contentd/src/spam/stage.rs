@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::job::{Done, Job, Limits};
-use super::set::Rules;
+use super::set::{RuleSet, Rules};
 use super::{STAGE, rounded};
 use crate::ambiguity::AmbiguitySettings;
 use crate::config::Settings;
@@ -24,6 +24,10 @@ pub struct Stage {
     limits: Limits,
     /// The score from which on messages are tagged; none: what the rules say.
     tag_level: Option<f64>,
+    /// Further scores at which something changes: of spam, of header fields.
+    further_levels: Vec<f64>,
+    /// Whether all rules run for every message.
+    all: bool,
     ambiguity: AmbiguitySettings,
     /// Our name.
     hostname: String,
@@ -38,6 +42,12 @@ impl Stage {
             rules,
             limits: Limits::of(&settings.spam),
             tag_level: settings.spam.tag_level.map(|level| level.0),
+            further_levels: [Some(settings.spam.kill_level), settings.spam.header_level]
+                .into_iter()
+                .flatten()
+                .map(|level| level.0)
+                .collect(),
+            all: settings.spam.all,
             ambiguity: settings.ambiguity.clone(),
             hostname: settings.contentd.own_name(),
             processors,
@@ -49,13 +59,14 @@ impl Stage {
         &self.rules
     }
 
-    /// Runs the rules. Err: the stage broke off.
+    /// Runs the rules, `whole`: all of them, whatever is configured. Err: the stage broke off.
     pub async fn run(
         &self,
         envelope: &Envelope,
         message: &Message,
         findings: &mut Findings,
         deadline: Instant,
+        whole: bool,
     ) -> Result<(), String> {
         let Some(rules) = self.rules.current() else { return Ok(()) };
         let started = Instant::now();
@@ -64,6 +75,10 @@ impl Stage {
             partial(findings, "size");
         }
         let mut job = Job::new(Arc::clone(&rules), envelope, &self.hostname, raw, self.limits);
+        let (others, required) = (self.others(findings), self.tag_level.unwrap_or(rules.rules.required()));
+        if !(whole || self.all) {
+            job.levels = self.further_levels.iter().chain([&required]).map(|level| level - others).collect();
+        }
         // The semaphore is never closed, so this always gives a permit.
         let permit = Arc::clone(&self.processors).acquire_owned().await;
         job.limits.time = job.limits.time.min(deadline.saturating_duration_since(Instant::now()));
@@ -76,17 +91,17 @@ impl Stage {
         let Done { report, cpu } = done.map_err(|error| error.to_string())?;
         histogram!("octroi_contentd_spam_cpu_seconds").record(cpu.as_secs_f64());
         note(&report, findings);
-        let score = self.score(&report, findings);
-        let required = self.tag_level.unwrap_or(report.required);
+        note_switched_off(&report, &rules);
+        let score = rounded(report.score + others);
         findings.spam = Some(Spam { score, required, report, rules });
         Ok(())
     }
 
-    /// What the rules say, and what others have found that is a sign of spam.
-    fn score(&self, report: &Report, findings: &Findings) -> f64 {
+    /// What others have found that is a sign of spam.
+    fn others(&self, findings: &Findings) -> f64 {
         let others: f64 = findings.symbols.iter().map(|symbol| symbol.score).sum();
         let ambiguities: f64 = self.ambiguity.scores(findings).iter().map(|(_, points)| points.value()).sum();
-        rounded(report.score + others + ambiguities)
+        others + ambiguities
     }
 }
 
@@ -104,6 +119,9 @@ fn note(report: &Report, findings: &mut Findings) {
     if report.uris_missing {
         partial(findings, "uris");
     }
+    if report.bound.is_some_and(|bound| bound.left > 0) {
+        counter!("octroi_contentd_spam_bounded_total").increment(1);
+    }
     for aside in &report.set_aside {
         let reason = match aside.reason {
             Reason::Steps => "steps",
@@ -113,6 +131,21 @@ fn note(report: &Report, findings: &mut Findings) {
         let spent_ms = u64::try_from(aside.spent.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(id = findings.id, rule = aside.rule, reason, spent_ms, "a spam rule was set aside");
         findings.add(Finding::new(FindingKind::RulesPartial, "", format!("{} {reason}", aside.rule)));
+    }
+}
+
+/// Rules that have been set aside too often do not run any more until they are loaded again.
+fn note_switched_off(report: &Report, rules: &RuleSet) {
+    if report.set_aside.is_empty() {
+        return;
+    }
+    let off = rules.rules.switched_off();
+    gauge!("octroi_contentd_spam_rules_off").set(off.len() as f64);
+    for aside in report.set_aside.iter().filter(|aside| off.contains(&aside.rule.as_str())) {
+        tracing::error!(
+            rule = aside.rule,
+            "a spam rule was set aside too often and does not run any more until the rules are loaded again"
+        );
     }
 }
 
@@ -131,5 +164,43 @@ pub fn describe_metrics() {
         "Number of the set of spam rules in force; it grows with each one"
     );
     describe_gauge!("octroi_contentd_spam_rules", "Rules of the set in force");
+    describe_gauge!(
+        "octroi_contentd_spam_rules_off",
+        "Rules of it that were set aside too often and do not run any more"
+    );
+    describe_counter!("octroi_contentd_spam_bounded_total", "Messages for which not all rules had to run");
     describe_gauge!("octroi_contentd_spam_rule_errors", "Wrong lines in the files of the set in force");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Client, MessageId, Path};
+    use crate::pipeline::Pipeline;
+    use crate::verdict::{Category, decide};
+    use common::config::Source;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn what_cannot_change_the_action_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = "body A /heavy/\nscore A 20\nbody B /light/\nscore B 0.5\n";
+        std::fs::write(folder.path().join("a.cf"), rules).unwrap();
+        let text = format!("[spam]\nrules = [\"{}\"]\n", folder.path().display());
+        let settings = Settings::read(&Source::from_text("f", &text).unwrap()).unwrap();
+        let pipeline = Pipeline::new(&settings).unwrap();
+        let envelope = Envelope::new(MessageId::generate(), Path::from_address(""), Client::default());
+        let message = Message::from_bytes(b"From: a@b.test\nDate: x\n\nheavy and light\n".to_vec());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let whole = pipeline.inspect_whole(&envelope, &message, deadline).await;
+        let spam = whole.spam.as_ref().unwrap();
+        assert_eq!((spam.score, spam.report.hits.len(), spam.report.bound), (20.5, 2, None));
+        let quick = pipeline.inspect(&envelope, &message, deadline).await;
+        let spam = quick.spam.as_ref().unwrap();
+        let bound = spam.report.bound.unwrap();
+        assert!(bound.low >= 15.0 && spam.score >= 15.0, "{spam:?}");
+        for findings in [&whole, &quick] {
+            assert_eq!(decide(findings, &settings.policy()).category, Category::Spam);
+        }
+    }
 }

@@ -84,7 +84,7 @@ async fn look(
     let _turn = turn(daemon, running, key, deadline).await?;
     let _inspecting = daemon.witness.inspecting(id, key);
     let others = daemon.inspected.load(Ordering::Relaxed);
-    let looking = running.pipeline.inspect(envelope, message, deadline);
+    let looking = running.pipeline.inspect_whole(envelope, message, deadline);
     let findings = timeout_at(deadline + Duration::from_secs(1), looking).await.ok();
     if Instant::now() < deadline {
         daemon.inspected.fetch_add(1, Ordering::Relaxed);
