@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Compares the hits on a set of messages with SpamAssassin's, and measures what a message costs.
 //!
-//! `cargo run --release --example reference -- RULES REFERENCE MAIL [lint | time | explain FILE]`: the folder of the rule files, that of
-//! SpamAssassin's answers, and the one that the paths in the answers begin at. Every fourth message is left for the test of `make test-corpus`.
+//! `cargo run --release --example reference -- RULES REFERENCE MAIL [lint | time | everything | levels | crafted | explain FILE]`: the folder of the rule files, that of
+//! SpamAssassin's answers, and the one that the paths in the answers begin at. `time` measures with everything run and with levels;
+//! `everything` and `levels` only one of them, for a profiler; `crafted` takes messages made to be slow instead. Every fourth message is left for the test of `make test-corpus`.
 #![allow(clippy::print_stdout, missing_docs)]
 
 #[path = "../../tests/support/reference.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod reference;
+#[path = "../../tests/support/shapes.rs"]
+#[allow(unreachable_pub)]
+mod shapes;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +21,7 @@ use spamrules::{Budget, Environment, Message, NoAnswers, Ruleset};
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [rules, answers, mail, rest @ ..] = arguments.as_slice() else {
-        println!("usage: reference RULES REFERENCE MAIL [lint | time | explain FILE]");
+        println!("usage: reference RULES REFERENCE MAIL [lint | time | everything | levels | crafted | explain FILE]");
         return;
     };
     let start = cpu_time();
@@ -31,6 +35,9 @@ fn main() {
     );
     match rest.first().map(String::as_str) {
         Some("lint") => set.lint().iter().for_each(|remark| println!("{remark}")),
+        Some("everything") => measure(&set, &messages(Path::new(answers), Path::new(mail)), "everything", &[]),
+        Some("levels") => measure(&set, &messages(Path::new(answers), Path::new(mail)), "with levels", LEVELS),
+        Some("crafted") => crafted(&set),
         Some("time") => time(&set, Path::new(answers), Path::new(mail)),
         Some("explain") => explain(&set, Path::new(answers), Path::new(mail), rest.get(1).map_or("", String::as_str)),
         _ => compare(&set, Path::new(answers), Path::new(mail)),
@@ -74,14 +81,17 @@ const LEVELS: &[f64] = &[5.0, 10.0];
 const ROUNDS: usize = 5;
 
 fn time(set: &Ruleset, answers: &Path, mail: &Path) {
-    let (all, _) = reference::expected(answers);
-    let messages: Vec<(String, Vec<u8>)> =
-        all.iter().filter_map(|one| Some((one.file.clone(), std::fs::read(mail.join(&one.file)).ok()?))).collect();
+    let messages = messages(answers, mail);
     measure(set, &messages, "everything", &[]);
     measure(set, &messages, "with levels", LEVELS);
     actions(set, &messages);
     costs(set, &messages);
     println!("{} MB resident", resident() / 1024);
+}
+
+fn messages(answers: &Path, mail: &Path) -> Vec<(String, Vec<u8>)> {
+    let (all, _) = reference::expected(answers);
+    all.iter().filter_map(|one| Some((one.file.clone(), std::fs::read(mail.join(&one.file)).ok()?))).collect()
 }
 
 /// CPU time per message: the least of several rounds, which is the one least disturbed by others on the machine.
@@ -137,6 +147,24 @@ fn actions(set: &Ruleset, messages: &[(String, Vec<u8>)]) {
         "{same} of {} with the same action; {stopped} stopped early, {left} rules left out by a bound",
         messages.len()
     );
+}
+
+/// What messages made to be slow cost, without a limit of time; the rules that cost most of it.
+fn crafted(set: &Ruleset) {
+    for (name, raw) in shapes::all() {
+        let begun = cpu_time();
+        let message = Message::parse(&raw);
+        let parsed = cpu_time() - begun;
+        let no_limit = Duration::from_secs(3600);
+        let budget =
+            Budget { clock: Some(&cpu_time), total: no_limit, rule: no_limit, measure: 1, ..Budget::default() };
+        let report = set.check(&message, &environment(), &NoAnswers, budget);
+        let spent = cpu_time() - begun;
+        let mut costs: Vec<_> = report.costs.iter().zip(set.rules()).collect();
+        costs.sort_unstable_by_key(|(cost, _)| std::cmp::Reverse(**cost));
+        let slowest: Vec<String> = costs.iter().take(4).map(|(cost, (name, _))| format!("{name} {cost:.0?}")).collect();
+        println!("{:7.0?} (parsing {parsed:.0?})  {name}: {}", spent, slowest.join(", "));
+    }
 }
 
 /// The most expensive rules.

@@ -28,6 +28,7 @@ pub(crate) struct Learnt {
     messages: AtomicU64,
     records: Vec<Record>,
     order: RwLock<Option<Arc<Vec<u32>>>>,
+    any_off: AtomicBool,
     /// Messages that may set a rule aside before it is switched off; 0: it never is.
     strikes: u32,
 }
@@ -38,6 +39,7 @@ impl Learnt {
             messages: AtomicU64::new(0),
             records: (0..rules).map(|_| Record::default()).collect(),
             order: RwLock::new(None),
+            any_off: AtomicBool::new(false),
             strikes,
         }
     }
@@ -49,7 +51,7 @@ impl Learnt {
 
     /// Whether a rule is switched off.
     pub(crate) fn is_off(&self, rule: usize) -> bool {
-        self.strikes > 0 && self.records.get(rule).is_some_and(|record| record.off.load(Relaxed))
+        self.any_off.load(Relaxed) && self.records.get(rule).is_some_and(|record| record.off.load(Relaxed))
     }
 
     /// The rules that are switched off.
@@ -64,6 +66,7 @@ impl Learnt {
             && self.strikes > 0
         {
             record.off.store(true, Relaxed);
+            self.any_off.store(true, Relaxed);
         }
     }
 

@@ -2,7 +2,9 @@
 //! What follows from the rules and their scores alone, before any message: which rules can change a score and how much, which metas use
 //! which rules. Made once for a set of scores; see `check::schedule`.
 
+use crate::conf::Options;
 use crate::conf::build::Rules;
+use crate::range::Range;
 use crate::rule::{EvalKind, Matcher, Rule, Test};
 
 /// How much of its worth a meta passes on to the rules it uses.
@@ -21,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) adds: Vec<f64>,
     /// Per rule whether it never runs, whatever the message.
     pub(crate) never: Vec<bool>,
+    /// Per rule what it can count before it has run.
+    pub(crate) first: Vec<Range>,
     /// Per rule how many metas could still matter that use it.
     pub(crate) waiting_users: Vec<u32>,
     /// Per rule how much it can change, its metas included.
@@ -36,7 +40,7 @@ fn place(id: u32) -> usize {
 }
 
 impl Plan {
-    pub(crate) fn new(rules: &Rules, scores: &[f64]) -> Plan {
+    pub(crate) fn new(rules: &Rules, scores: &[f64], options: &Options) -> Plan {
         let size = rules.rules.len();
         let score = |at: usize| scores.get(at).copied().unwrap_or(0.0);
         let mut plan = Plan {
@@ -66,6 +70,7 @@ impl Plan {
             let counts = !rule.name.starts_with("__") && !plan.never.get(at).copied().unwrap_or(true);
             if counts { score(at) } else { 0.0 }
         };
+        plan.first = rules.rules.iter().zip(&plan.never).map(|(rule, never)| at_first(rule, *never, options)).collect();
         plan.adds = rules.rules.iter().enumerate().map(adds).collect();
         plan.weigh(rules);
         plan
@@ -111,6 +116,18 @@ pub(crate) fn names_of(rules: &Rules, id: u32) -> impl Iterator<Item = u32> + Cl
         _ => &[],
     };
     names.iter().copied().flatten()
+}
+
+/// What a rule can count before it has run.
+fn at_first(rule: &Rule, never: bool, options: &Options) -> Range {
+    let most = match &rule.test {
+        _ if never => 0.0,
+        Test::Idle => 0.0,
+        Test::Eval { kind, .. } if !rule.is_asked(*kind, options) => 0.0,
+        Test::Eval { .. } | Test::Meta { .. } | Test::MimeHeader { .. } => f64::INFINITY,
+        _ => f64::from(rule.flags.limit()),
+    };
+    Range { low: 0.0, high: most }
 }
 
 /// What a rule costs before anything has been measured, in microseconds.

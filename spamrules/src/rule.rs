@@ -179,6 +179,12 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// Whether an eval rule is to be asked: some only with a network or with Bayes.
+    pub(crate) fn is_asked(&self, kind: EvalKind, options: &crate::Options) -> bool {
+        let network = self.flags.network || kind == EvalKind::Dns;
+        (!network || options.network) && (!self.flags.learn || options.bayes)
+    }
+
     /// Whether each hit adds the score: of rules with a pattern that count. A meta's value or an eval's count does not multiply its score.
     pub(crate) fn adds_each_hit(&self) -> bool {
         self.flags.multiple && self.pattern().is_some()

@@ -52,7 +52,7 @@ impl Ruleset {
         let scores = chosen(&all_scores, &options);
         Ruleset {
             settings: Arc::new(gathered.settings),
-            plan: Arc::new(Plan::new(&rules, &scores)),
+            plan: Arc::new(Plan::new(&rules, &scores, &options)),
             learnt: Arc::new(Learnt::new(rules.rules.len(), options.strikes)),
             scores: Arc::new(scores),
             required: gathered.required.unwrap_or(REQUIRED),
@@ -81,7 +81,7 @@ impl Ruleset {
         let scores = chosen(&all_scores, &self.options);
         let set = Ruleset {
             settings: Arc::new(gathered.settings),
-            plan: Arc::new(Plan::new(&self.rules, &scores)),
+            plan: Arc::new(Plan::new(&self.rules, &scores, &self.options)),
             scores: Arc::new(scores),
             all_scores: Arc::new(all_scores),
             required: gathered.required.unwrap_or(self.required),

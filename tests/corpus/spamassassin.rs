@@ -63,6 +63,54 @@ fn the_hits_are_those_of_spamassassin() {
 }
 
 #[test]
+fn the_action_with_levels_is_that_of_everything_run() {
+    let (rules, answers, mail) =
+        (Collection::unpack("sa-rules"), Collection::unpack("sa-reference-dev"), Collection::unpack("mail-dev"));
+    let set = reference::load(&rules.path("sa-rules"));
+    let (mut left, mut total) = (0, 0);
+    for (number, expected) in reference::expected(&answers.path("sa-reference")).0.iter().enumerate() {
+        let raw = std::fs::read(mail.path(&expected.file)).expect("the message is there");
+        let all = check(&set, &raw);
+        // Levels of all heights and distances, so that the score is close to one now and then.
+        let first = f64::from(u32::try_from(number % 13).expect("small")) - 2.0;
+        for levels in [&[5.0][..], &[2.0, 6.3, 10.0], &[first], &[first, first + 0.5]] {
+            let budget = Budget { levels, ..Budget::default() };
+            let some = set.check(&Message::parse(&raw), &Environment { now: DAY }, &NoAnswers, budget);
+            let action = |score: f64| levels.iter().filter(|level| score >= **level).count();
+            assert_eq!(action(all.score), action(some.score), "{} {levels:?} {:?}", expected.file, some.bound);
+            let bound = some.bound.expect("there are levels");
+            assert!(bound.low - 1e-6 <= all.score && all.score <= bound.high + 1e-6, "{} {bound:?}", expected.file);
+            left += usize::from(bound.left > 0);
+            total += 1;
+        }
+    }
+    println!("{left} of {total} runs ended before all rules that could matter had run");
+    assert!(left * 2 > total, "{left} of {total}");
+}
+
+/// CPU time that one message may take. An optimised build has to do with 2 s (`reference … crafted` of spamrules shows by how much it does);
+/// the builds of tests are about ten times slower.
+const MOST: std::time::Duration = std::time::Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 2 });
+
+#[test]
+fn crafted_messages_end_soon() {
+    let rules = Collection::unpack("sa-rules");
+    let set = reference::load(&rules.path("sa-rules"));
+    let cpu = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        std::time::Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+    };
+    for (name, raw) in tests::shapes::all() {
+        let begun = cpu();
+        // Without a clock there is no limit but those that are always there.
+        let report = check(&set, &raw);
+        let spent = cpu() - begun;
+        println!("{spent:7.0?}  {name}");
+        assert!(report.complete && spent < MOST, "{name}: {spent:.1?}");
+    }
+}
+
+#[test]
 fn spamassassin_s_own_tests_pass() {
     let (suite, rules) = (Collection::unpack("sa-test-suite"), Collection::unpack("sa-rules"));
     let domains = std::fs::read(rules.path("sa-rules/20_aux_tlds.cf")).expect("the list of top-level domains");

@@ -26,6 +26,7 @@ pub mod process;
 pub mod reference;
 pub mod sandbox;
 pub mod sender;
+pub mod shapes;
 pub mod slapd;
 pub mod smtp_client;
 pub mod spamc;

@@ -29,7 +29,7 @@ impl Default for Budget<'_> {
             clock: None,
             total: Duration::from_secs(2),
             rule: Duration::from_millis(200),
-            measure: 16,
+            measure: 64,
             levels: &[],
         }
     }

@@ -5,6 +5,8 @@
 //! all others is free, and rules over the same text run together.
 
 mod account;
+#[cfg(test)]
+mod crafted_tests;
 mod report;
 mod rule;
 mod run;

@@ -172,17 +172,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether an eval rule is to be asked: some only with a network or with Bayes.
-    pub(super) fn is_asked(&self, rule: &Rule, kind: EvalKind) -> bool {
-        let network = rule.flags.network || kind == EvalKind::Dns;
-        (!network || self.options.network) && (!rule.flags.learn || self.options.bayes)
-    }
-
     /// One eval function.
     pub(super) fn eval(&mut self, id: u32) {
         let Some(rule) = self.active(id) else { return };
         let Test::Eval { kind, function, arguments } = &rule.test else { return };
-        if !self.is_asked(rule, *kind) {
+        if !rule.is_asked(*kind, self.options) {
             return;
         }
         self.context.set_rule(&rule.name);

@@ -25,10 +25,12 @@ struct State<'l> {
     counts: Vec<Range>,
     /// Per rule how many undecided metas that matter use it.
     users: Vec<u32>,
-    /// Rules that add to the score and are not decided.
-    open: Vec<u32>,
-    /// What the decided rules add.
-    sum: f64,
+    /// Per rule what it adds, as far as it is in the bounds; made when they are first asked for.
+    open: Option<Vec<Range>>,
+    /// The sums of what all rules add, without what is infinite.
+    bounds: Range,
+    /// How many rules could lower the score without a limit, and raise it.
+    unbounded: (u32, u32),
     /// Per rule over a text the texts that it could match; only those of rules that are not decided.
     places: Vec<(u32, u32)>,
 }
@@ -40,7 +42,7 @@ pub(super) fn run(run: &mut Run<'_>, levels: &[f64]) {
     state.captured(run);
     run.headers();
     state.headers_done(run);
-    let order = run.learnt.order(run.plan);
+    let mut order: Vec<u32> = run.learnt.order(run.plan).to_vec();
     let stages: [Stage; 4] = [|run, id| lowers(run, id) && reads_header(run, id), reads_header, lowers, |_, _| true];
     // Metas are looked at as soon as the hits of headers alone could be enough, and in any case when all texts have been searched.
     let mut metas_known = state.is_promising(run) && state.metas(run);
@@ -48,6 +50,7 @@ pub(super) fn run(run: &mut Run<'_>, levels: &[f64]) {
         if number == 2 {
             state.texts(run);
             metas_known = state.metas(run);
+            order.retain(|&id| state.matters(run, id) && !is_meta(run, id));
         } else if number == 1 && !metas_known {
             // Without texts nothing can be proven: what can be decided only by running it waits until texts have excluded much.
             continue;
@@ -59,7 +62,7 @@ pub(super) fn run(run: &mut Run<'_>, levels: &[f64]) {
             break;
         }
     }
-    state.finish(run);
+    state.finish(run, metas_known);
 }
 
 fn lowers(run: &Run<'_>, id: u32) -> bool {
@@ -75,23 +78,24 @@ fn reads_header(run: &Run<'_>, id: u32) -> bool {
     })
 }
 
-/// What a rule can count before it has run.
-fn at_first(run: &Run<'_>, id: u32, rule: &Rule) -> Range {
-    let never = run.plan.never.get(place(id)).copied().unwrap_or(true) || run.learnt.is_off(place(id));
-    let most = match &rule.test {
-        Test::Idle => 0.0,
-        Test::Eval { kind, .. } if !run.is_asked(rule, *kind) => 0.0,
-        Test::Eval { .. } | Test::Meta { .. } | Test::MimeHeader { .. } => f64::INFINITY,
-        _ => f64::from(rule.flags.limit()),
-    };
-    Range { low: 0.0, high: if never { 0.0 } else { most } }
-}
-
 impl<'l> State<'l> {
     fn new(run: &Run<'_>, levels: &'l [f64]) -> State<'l> {
-        let counts: Vec<Range> = (0u32..).zip(&run.rules.rules).map(|(id, rule)| at_first(run, id, rule)).collect();
-        let open = (0u32..).zip(&counts).map(|(id, _)| id).filter(|&id| adds(run, id)).collect();
-        State { levels, counts, users: run.plan.waiting_users.clone(), open, sum: 0.0, places: Vec::new() }
+        let mut counts = run.plan.first.clone();
+        for rule in run.learnt.off() {
+            if let Some(slot) = counts.get_mut(rule) {
+                *slot = Range::exactly(0.0);
+            }
+        }
+        let bounds = Range::exactly(0.0);
+        State {
+            levels,
+            counts,
+            users: run.plan.waiting_users.clone(),
+            open: None,
+            bounds,
+            unbounded: (0, 0),
+            places: Vec::new(),
+        }
     }
 
     fn count(&self, id: u32) -> Range {
@@ -107,6 +111,9 @@ impl<'l> State<'l> {
     fn ran(&mut self, run: &Run<'_>, id: u32) {
         if let Some(slot) = self.counts.get_mut(place(id)) {
             *slot = Range::exactly(run.count(id));
+        }
+        if self.open.is_some() && adds(run, id) {
+            self.enter(run, id);
         }
     }
 
@@ -198,6 +205,9 @@ impl<'l> State<'l> {
         if let Some(slot) = self.counts.get_mut(place(id)) {
             *slot = range;
         }
+        if self.open.is_some() && adds(run, id) {
+            self.enter(run, id);
+        }
         if range.is_known() {
             if let Some(slot) = run.counts.get_mut(place(id)) {
                 *slot = range.low;
@@ -221,6 +231,9 @@ impl<'l> State<'l> {
         let count = Range::exactly(value).as_count();
         if let (Some(slot), Some(hits)) = (self.counts.get_mut(place(id)), run.counts.get_mut(place(id))) {
             (*slot, *hits) = (count, count.low);
+        }
+        if self.open.is_some() && adds(run, id) {
+            self.enter(run, id);
         }
         self.forget_terms(run, id);
         true
@@ -316,22 +329,33 @@ impl<'l> State<'l> {
         }
     }
 
+    /// Enters what a rule adds now in place of what it was taken to add.
+    fn enter(&mut self, run: &Run<'_>, id: u32) {
+        let adds = self.adds(run, id);
+        let Some(slot) = self.open.as_mut().and_then(|open| open.get_mut(place(id))) else { return };
+        let before = std::mem::replace(slot, adds);
+        let change = |sum: &mut f64, many: &mut u32, before: f64, now: f64| {
+            if before.is_finite() {
+                *sum -= before
+            } else {
+                *many = many.saturating_sub(1)
+            }
+            if now.is_finite() { *sum += now } else { *many += 1 }
+        };
+        change(&mut self.bounds.low, &mut self.unbounded.0, before.low, adds.low);
+        change(&mut self.bounds.high, &mut self.unbounded.1, before.high, adds.high);
+    }
+
     /// The least and the most that the score can be.
     fn bounds(&mut self, run: &Run<'_>) -> Range {
-        let mut bounds = Range::exactly(0.0);
-        let mut open = std::mem::take(&mut self.open);
-        open.retain(|&id| {
-            let adds = self.adds(run, id);
-            if adds.is_known() && self.count(id).is_known() {
-                self.sum += adds.low;
-                return false;
-            }
-            bounds.low += adds.low;
-            bounds.high += adds.high;
-            true
-        });
-        self.open = open;
-        Range { low: bounds.low + self.sum, high: bounds.high + self.sum }
+        if self.open.is_none() {
+            self.open = Some(vec![Range::exactly(0.0); self.counts.len()]);
+            (0u32..).take(self.counts.len()).filter(|&id| adds(run, id)).for_each(|id| self.enter(run, id));
+        }
+        Range {
+            low: if self.unbounded.0 > 0 { f64::NEG_INFINITY } else { self.bounds.low },
+            high: if self.unbounded.1 > 0 { f64::INFINITY } else { self.bounds.high },
+        }
     }
 
     /// Whether all that the score can be lies between two levels.
@@ -341,14 +365,17 @@ impl<'l> State<'l> {
     }
 
     /// Notes what is known of the score, and metas that are known to hit.
-    fn finish(mut self, run: &mut Run<'_>) {
-        self.metas(run);
+    fn finish(mut self, run: &mut Run<'_>, metas_known: bool) {
+        if !metas_known {
+            self.metas(run);
+        }
         let Range { low, high } = self.bounds(run);
         let left = (0u32..).take(self.counts.len()).filter(|&id| self.matters(run, id) && !is_meta(run, id)).count();
-        for &id in &self.open {
-            let known = self.count(id).low;
-            if is_meta(run, id)
-                && known > 0.0
+        for &id in &run.rules.metas {
+            let count = self.count(id);
+            let known = count.low;
+            if known > 0.0
+                && !count.is_known()
                 && let Some(slot) = run.counts.get_mut(place(id))
             {
                 *slot = known;

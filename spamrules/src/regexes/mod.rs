@@ -8,7 +8,7 @@ mod class;
 mod delimit;
 mod index;
 mod literals;
-mod repeat;
+mod looser;
 mod sieve;
 mod skeleton;
 mod translate;
@@ -16,6 +16,7 @@ mod translate;
 use std::collections::BTreeMap;
 
 pub(crate) use index::{Index, Seen};
+use looser::Looser;
 use skeleton::Skeleton;
 
 /// Steps that one search of PCRE2 may take. The slowest of the shipped rules takes some thousand on common mail.
@@ -95,8 +96,8 @@ pub(crate) struct Pattern {
     literals: Option<Vec<Vec<u8>>>,
     /// For a pattern without literals: steps that every match goes through.
     skeleton: Option<Skeleton>,
-    /// Patterns that match wherever this one does, and cost much less.
-    first: Option<Box<repeat::Fewer>>,
+    /// A pattern that matches wherever this one does, and costs much less.
+    first: Option<Looser>,
 }
 
 impl Pattern {
@@ -263,7 +264,12 @@ impl Source {
         let literals = literals::required(&translated.linear);
         let skeleton = if literals.is_none() { Skeleton::of(&translated.linear) } else { None };
         let engine = engine(&translated)?;
-        let first = if matches!(engine, Engine::Linear(_)) { repeat::Fewer::of(&translated) } else { None };
+        // PCRE2 has refused it, so it is large.
+        let first = if matches!(engine, Engine::Linear(_)) && literals.is_none() && skeleton.is_none() {
+            Looser::of(&translated)
+        } else {
+            None
+        };
         Ok(Pattern { engine, names: translated.names, literals, skeleton, first })
     }
 }
@@ -303,10 +309,6 @@ fn linear(pattern: &str) -> Option<Engine> {
 }
 
 fn backtracking(pattern: &str) -> Result<Engine, Error> {
-    limited(pattern).map(|regex| Engine::Backtracking(Box::new(regex)))
-}
-
-fn limited(pattern: &str) -> Result<pcre2::bytes::Regex, Error> {
     let limited = format!("(*LF)(*LIMIT_MATCH={MATCH_LIMIT})(*LIMIT_DEPTH={MATCH_LIMIT}){pattern}");
     pcre2::bytes::RegexBuilder::new()
         .utf(false)
@@ -314,6 +316,7 @@ fn limited(pattern: &str) -> Result<pcre2::bytes::Regex, Error> {
         .jit_if_available(true)
         .max_jit_stack_size(Some(JIT_STACK))
         .build(&limited)
+        .map(|regex| Engine::Backtracking(Box::new(regex)))
         .map_err(|error| Error::Refused(error.to_string()))
 }
 
