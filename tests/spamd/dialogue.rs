@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use common::units::Period;
+use contentd::identity::Identity;
+use contentd::ledger::Kind;
+use contentd::spool::Message;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use std::io::Write;
@@ -232,5 +236,32 @@ async fn a_stop_lets_requests_end() {
     assert_eq!(idle.read(&mut [0; 10]).await.unwrap(), 0);
     busy.send(SPAM).await;
     assert_eq!(busy.answer().await, VERDICT);
+    gate.filter.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_checked_now_is_no_ham() {
+    let silent = Gate::start("[antivirus.clamd]\naddress = \"127.0.0.1:1\"").await;
+    let answer = ask(&silent, request("CHECK SPAMC/1.5", "", SPAM)).await;
+    assert_eq!(answer, "SPAMD/1.0 75 Temporary failure: (content could not be checked now)\r\n");
+    silent.filter.stop().await;
+    let late = Gate::start_with("deadline = \"1ms\"", "").await;
+    let answer = ask(&late, request("CHECK SPAMC/1.5", "", SPAM)).await;
+    assert_eq!(answer, "SPAMD/1.0 79 Timeout: (content could not be checked in time)\r\n");
+    late.filter.stop().await;
+}
+
+#[tokio::test]
+async fn what_has_crashed_contentd_twice_is_not_inspected_again() {
+    let gate = Gate::start("").await;
+    let key = Identity::read(&Message::from_bytes(SPAM.into())).unwrap().key();
+    let question = request("CHECK SPAMC/1.5", "", SPAM);
+    for try_id in ["ID1", "ID2"] {
+        assert_eq!(ask(&gate, &question).await, VERDICT);
+        drop(gate.filter.daemon.ledger.add(Kind::Crashed, &[key], try_id, "", Period::seconds(3600)));
+    }
+    let refusal = "SPAMD/1.0 70 Message not checked: (content could not be checked)\r\n";
+    assert_eq!(ask(&gate, &question).await, refusal);
+    assert!(ask(&gate, request("CHECK SPAMC/1.5", "", "Subject: x\r\n\r\n")).await.contains("Spam: False"));
     gate.filter.stop().await;
 }

@@ -61,7 +61,9 @@ pub(crate) async fn inspect(
     let deadline = Instant::now() + running.settings.contentd.deadline.0;
     let findings = look(daemon, running, envelope, message, deadline).await?;
     let verdict = decide(&findings, &running.policy);
-    if verdict.destiny == Destiny::Tempfail {
+    // What is known to be bad is spam, whatever SMTP clients are told about it.
+    let is_known = matches!(verdict.reason, Reason::Virus | Reason::Banned) || is_by_score(verdict.category);
+    if verdict.destiny == Destiny::Tempfail && !is_known {
         return Err(match verdict.reason {
             Reason::Deadline => InspectError::Deadline,
             reason => InspectError::NotNow(reason),
@@ -135,13 +137,18 @@ fn assess(findings: &Findings, verdict: &Verdict, policy: &Policy) -> Option<Ass
     let ambiguities = ambiguities.iter().map(|(kind, points)| line(kind.word(), points.value(), "ambiguity"));
     let lines = rules.chain(symbols).chain(ambiguities).collect();
     // Where everything passes, a message may be called by something graver than its score.
-    let by_score = matches!(verdict.category, Category::Spam | Category::Spammy);
+    let by_score = is_by_score(verdict.category);
     let refused = !by_score && (is_worse(verdict.category) || verdict.destiny != Destiny::Pass);
     let against = refused.then(|| {
         let name = format!("OCTROI_{}", verdict.category.word().to_ascii_uppercase().replace('-', "_"));
         line(&name, REFUSED, &format!("{}: {}", verdict.reason.word(), verdict.detail))
     });
     Some(Assessment::new(lines, spam.score, spam.required, by_score || refused || spam.score >= spam.required, against))
+}
+
+/// Whether the category follows from the score.
+fn is_by_score(category: Category) -> bool {
+    matches!(category, Category::Spam | Category::Spammy)
 }
 
 /// Whether a client that knows spam only has to be told that it is.
