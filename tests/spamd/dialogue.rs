@@ -179,6 +179,17 @@ async fn who_leaves_does_no_harm() {
 }
 
 #[tokio::test]
+async fn who_takes_no_answer_is_left() {
+    let gate = Gate::start("max_requests = 1\nreply_timeout = \"300ms\"").await;
+    let mut deaf = Client::connect(&gate).await;
+    // More than the system keeps for a client that reads nothing.
+    deaf.send(request("PROCESS SPAMC/1.5", "", &format!("Subject: x\r\n\r\n{}", "x".repeat(30_000_000)))).await;
+    assert_eq!(ask(&gate, request("CHECK SPAMC/1.5", "", SPAM)).await, VERDICT);
+    drop(deaf);
+    gate.filter.stop().await;
+}
+
+#[tokio::test]
 async fn more_clients_than_turns_wait_for_theirs() {
     let gate = Gate::start("max_requests = 1").await;
     let asked = (0..5).map(|_| ask(&gate, request("CHECK SPAMC/1.5", "", SPAM)));

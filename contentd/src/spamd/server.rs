@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::net::Stream;
 use metrics::counter;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Announced, Body, BodyError};
@@ -161,9 +161,15 @@ impl Session {
         let inspected = inspected.map_err(inspect_failed)?;
         self.record.inspected(&inspected);
         if request.command != Command::Tell {
-            self.daemon.account.note(&inspected.spam, &Levels::tagged_from(inspected.spam.required));
+            let required = inspected.spam.required;
+            let kill = self.running.policy.kill_level.0.max(required);
+            let levels = Levels { tagged: required, spam: kill, others: Vec::new() };
+            self.daemon.account.note(&inspected.spam, &levels);
         }
-        self.answer(request, &inspected, &body).await
+        let limit = self.running.settings.spamd.reply_timeout.0;
+        // All of the answer: a client that takes a little now and then would keep its message here for days.
+        let answered = timeout(limit, self.answer(request, &inspected, &body)).await;
+        answered.unwrap_or(Err(End::Lost(FrontError::Timeout)))
     }
 
     /// The answer, and the word for it.
