@@ -97,7 +97,7 @@ mod tests {
         #[test]
         fn no_row_is_too_wide(name in "[A-Z_]{1,60}", score in -2000.0..2000.0, description in "([a-z]{1,12} ){0,30}") {
             for line in row(&line(&name, score, &description)).lines() {
-                prop_assert!(line.chars().count() <= WIDTH.max(name.len() + 6), "{line}");
+                prop_assert!(line.chars().count() <= WIDTH.max(name.len() + INDENT), "{line}");
             }
         }
     }
