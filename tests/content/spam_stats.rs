@@ -200,7 +200,7 @@ fn of<'v>(stats: &'v Value, name: &str) -> &'v Value {
 
 async fn what_hosts_have_counted_is_shown_as_one(url: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    let lines = format!("[store]\nurl = \"{url}\"\n[spam]\nrules = [\"{}\"]\n", rules_in(folder.path()));
+    let lines = format!("[store]\nurl = \"{url}\"\n[spam]\nall = true\nrules = [\"{}\"]\n", rules_in(folder.path()));
     let hop = NextHop::start(Vec::new()).await;
     let hosts = [Filter::start(hop.address(), &lines).await, Filter::start(hop.address(), &lines).await];
     for host in &hosts {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! The rules of SpamAssassin in spamrules: the same hits as SpamAssassin 4.0.1 on real mail, and its own tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spamrules::{Budget, Environment, Message, NoAnswers, Options, Report, Ruleset, Severity};
 use tests::reference::{self, Tally};
@@ -108,6 +108,38 @@ fn crafted_messages_end_soon() {
         println!("{spent:7.0?}  {name}");
         assert!(report.complete && spent < MOST, "{name}: {spent:.1?}");
     }
+}
+
+#[test]
+fn scan_says_the_same() {
+    let (rules, answers, mail) =
+        (Collection::unpack("sa-rules"), Collection::unpack("sa-reference-dev"), Collection::unpack("mail-dev"));
+    let folder = rules.path("sa-rules");
+    let configuration = rules.path("octroi.toml");
+    let text = format!("[spam]\nrules = [\"{}\", \"{}\"]\n", folder.display(), folder.join("etc").display());
+    std::fs::write(&configuration, text).expect("written");
+    let (all, ignored) = reference::expected(&answers.path("sa-reference"));
+    let scan = std::process::Command::new(tests::daemon::binary("contentd").expect("built"))
+        .args(["scan", "--json", "--config"])
+        .arg(&configuration)
+        .args(all.iter().map(|expected| mail.path(&expected.file)))
+        .output()
+        .expect("contentd runs");
+    let lines = String::from_utf8(scan.stdout).expect("UTF-8");
+    let (mut messages, mut equal) = (0, 0);
+    for (expected, line) in all.iter().zip(lines.lines()) {
+        let report: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let symbols = report["symbols"].as_array().into_iter().flatten();
+        let names = symbols.filter_map(|symbol| symbol["name"].as_str());
+        // Signs that are no rules have small letters.
+        let ours = names.filter(|name| !name.contains(|c: char| c.is_ascii_lowercase()) && !ignored.contains(*name));
+        let theirs = expected.rules.iter().map(String::as_str).filter(|rule| !rule.starts_with("__"));
+        messages += 1;
+        equal += usize::from(ours.collect::<BTreeSet<_>>() == theirs.collect());
+    }
+    println!("{equal} of {messages} messages have the same rules");
+    assert_eq!(messages, all.len());
+    assert!(equal * 100 >= messages * 95, "{equal} of {messages}");
 }
 
 #[test]

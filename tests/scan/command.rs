@@ -218,3 +218,32 @@ fn bombs_are_survived() {
         assert!(limited && object["verdict"] == "unchecked", "{file}: {findings:?}");
     }
 }
+
+#[test]
+fn a_score_is_shown_with_what_it_is_made_of() {
+    let rules = "header __FROM From =~ /a\\@sender/\nmeta A __FROM && B\nscore A 9\ndescribe A Two signs\nbody B /text/\nscore B 8\n\
+        header HOP X-Spam-Relays-Untrusted =~ /^\\[ ip=192\\.0\\.2\\.7 /\nscore HOP 1\nheader NONE ALL =~ /Received/\nscore NONE 0.5\n";
+    let place = Place::new("[spam]\nrules = [\"rules\"]\n");
+    place.write("rules/a.cf", rules.as_bytes());
+    place.write("mail/m", b"From: a@sender.test\nDate: Sun, 22 Nov 2026 12:00:00 +0000\n\nsome text\n");
+    let (reports, status) = place.json(&["mail/m"]);
+    assert_eq!(status, 0);
+    let report = &reports[0];
+    assert_eq!((report["verdict"].as_str(), report["action"].as_str()), (Some("spam"), Some("reject")));
+    assert_eq!((report["score"].as_f64(), report["required"].as_f64()), (Some(17.0), Some(5.0)));
+    let names: Vec<_> =
+        report["symbols"].as_array().unwrap().iter().map(|symbol| symbol["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["A", "B"], "all rules run, and the message is read as it is");
+    assert_eq!(report["symbols"][0]["description"], "Two signs");
+    // With a client the rules see its hop.
+    let (reports, _) = place.json(&["--client", "192.0.2.7", "mail/m"]);
+    assert_eq!(reports[0]["score"].as_f64(), Some(18.5));
+    let told = String::from_utf8(place.scan(&["--explain", "mail/m"], b"").stdout).unwrap();
+    assert!(told.contains("score 17: spam (tagged from 5, spam from 15)"), "{told}");
+    assert!(told.contains(" 9 A ") && told.contains("Two signs") && told.contains("sub-rules: __FROM"), "{told}");
+    // A folder without rules is a mistake of the configuration.
+    std::fs::write(place.path().join("rules/a.cf"), "").unwrap();
+    let refused = place.scan(&["mail/m"], b"");
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("spam.rules: no rule in 1 files"));
+}
