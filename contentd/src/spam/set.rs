@@ -214,6 +214,7 @@ impl Rules {
         gauge!("octroi_contentd_spam_generation").set(number(|set| set.generation as f64));
         gauge!("octroi_contentd_spam_rules").set(number(|set| set.rules.len() as f64));
         gauge!("octroi_contentd_spam_rule_errors").set(number(|set| set.errors as f64));
+        gauge!("octroi_contentd_spam_rules_off").set(number(|set| set.rules.switched_off().len() as f64));
     }
 }
 
