@@ -402,8 +402,7 @@ impl<'a> Transaction<'a> {
         self.decision.decided(&verdict);
         self.decision.checked(&findings.checked);
         if let Some(spam) = &findings.spam {
-            let kill = self.running.policy.kill_level.0.max(spam.required);
-            self.daemon.account.note(spam, &Levels { tagged: spam.required, spam: kill, others: Vec::new() });
+            self.daemon.account.note(spam, &Levels::of(spam, &self.running.policy));
         }
         self.decision.rated(findings, &self.running.policy.ambiguity);
         if verdict.destiny == Destiny::Pass {

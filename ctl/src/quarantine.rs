@@ -4,13 +4,21 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use common::config::Source;
 use common::exit::{self, fail};
 use common::store::Store;
 use contentd::config::Settings;
+use contentd::envelope::{Client, Envelope, MessageId, Path as MailPath};
+use contentd::findings::Spam;
 use contentd::quarantine::file;
 use contentd::quarantine::release::{self, End, Kept, ReleaseError};
+use contentd::smtp::xforward::Attribute;
+use contentd::spam::account::{self, Class};
+use contentd::spam::job::{Job, Limits};
+use contentd::spam::set::Rules;
 use contentd::store::quarantine::{self as index, HELD, Question, RELEASED, RELEASING};
 
 use crate::session::{self, Failure, columns, length, moment, now, printable, say};
@@ -58,6 +66,9 @@ pub(crate) enum Action {
         /// Also for recipients of whom nobody knows whether an earlier release has reached them
         #[arg(long)]
         again: bool,
+        /// It is no spam: count that for each of the spam rules that it hits (octroi rules stats)
+        #[arg(long)]
+        not_spam: bool,
     },
     /// Delete messages for good
     Delete {
@@ -77,7 +88,10 @@ pub(crate) fn run(config: Option<&Path>, action: Action) -> ExitCode {
             list(store, &Question { since, why, sender, recipient, host, most }).await
         }
         Action::Show { id, raw } => show(&settings, store, &plain(&id), raw).await,
-        Action::Release { id, to, again } => release(&settings, store, &plain(&id), &to, again).await,
+        Action::Release { id, to, again, not_spam } => {
+            release(&settings, store, &plain(&id), &to, again).await?;
+            if not_spam { tell_rules(&settings, store, &plain(&id)).await } else { Ok(()) }
+        }
         Action::Delete { id } => {
             for id in id {
                 delete(&settings, store, &plain(&id)).await?;
@@ -201,6 +215,34 @@ async fn release(settings: &Settings, store: &Store, id: &str, to: &[String], ag
         say(printable(&format!("<{}> {told}", ended.address)));
     }
     if wrong > 0 { Err(Failure::Unavailable(format!("not released for {wrong} of its recipients"))) } else { Ok(()) }
+}
+
+/// Counts that the message is no spam, for the rules in their present state; once, however often it is released.
+async fn tell_rules(settings: &Settings, store: &Store, id: &str) -> Result<(), Failure> {
+    let set = Rules::default().read(&settings.spam).map_err(|error| Failure::Data(format!("spam rules: {error}")))?;
+    let Some(set) = set else {
+        return Err(Failure::Data("released; but no spam rules are configured that could be told".to_owned()));
+    };
+    let kept = kept(settings, store, id).await?;
+    let raw = kept.message().map_err(|error| failure(error.into()))?;
+    let mut client = Client::default();
+    client.set(Attribute::Addr, kept.entry.client.as_bytes());
+    let envelope = Envelope::new(MessageId::generate(), MailPath::from_address(&kept.entry.sender), client);
+    let limits = Limits::of(&settings.spam);
+    let seen = Bytes::copy_from_slice(raw.get(..limits.size).unwrap_or(&raw));
+    let job = Job::new(Arc::new(set), &envelope, &settings.contentd.own_name(), seen, limits);
+    let report = job.run().report;
+    let required = settings.spam.tag_level.map_or(report.required, |level| level.0);
+    let hits = report.hits.len();
+    // The message was taken for what it was kept for, whatever its score is by rules alone, or by those of today.
+    let was_tagged = ["spam", "tagged"].contains(&kept.entry.reason.as_str());
+    let score = if was_tagged { report.score.max(required) } else { report.score };
+    let spam = Spam { score, required, report, rules: job.rules };
+    match account::tell(store, &spam, Class::Ham, id).await? {
+        true => say(format_args!("told {hits} spam rules that it is no spam")),
+        false => say("the spam rules were told before that it is no spam"),
+    }
+    Ok(())
 }
 
 async fn delete(settings: &Settings, store: &Store, id: &str) -> Result<(), Failure> {

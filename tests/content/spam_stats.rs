@@ -56,6 +56,7 @@ contract!(
     what_is_old_is_deleted_in_portions,
     what_hosts_have_counted_is_shown_as_one,
     what_is_counted_while_the_store_is_away_is_written_later,
+    what_is_released_as_no_spam_counts_against_its_rules,
 );
 
 /// A rule with a different figure in each column.
@@ -189,7 +190,7 @@ fn letter(text: &str) -> Vec<u8> {
 /// The real command: status and what it wrote.
 async fn octroi(configuration: &Path, arguments: &[&str]) -> (i32, String) {
     let mut command = tokio::process::Command::new(binary("octroi").expect("built"));
-    let output = command.arg("--config").arg(configuration).arg("rules").args(arguments).output().await.expect("run");
+    let output = command.arg("--config").arg(configuration).args(arguments).output().await.expect("run");
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
@@ -215,7 +216,7 @@ async fn what_hosts_have_counted_is_shown_as_one(url: &str) {
 
     let configuration = folder.path().join("octroi.toml");
     std::fs::write(&configuration, &lines).expect("written");
-    let (status, told) = octroi(&configuration, &["stats", "--json", "--subrules", "--days", "2"]).await;
+    let (status, told) = octroi(&configuration, &["rules", "stats", "--json", "--subrules", "--days", "2"]).await;
     assert_eq!(status, 0, "{told}");
     let stats: Value = serde_json::from_str(&told).expect("JSON");
     let figures = |name: &str| {
@@ -242,7 +243,8 @@ async fn what_hosts_have_counted_is_shown_as_one(url: &str) {
     assert_eq!((by_day("FREE"), stats["days"].as_array().map(Vec::len)), (Some(4), Some(2)), "{told}");
     let picture = folder.path().join("rules.svg");
     let picture_name = picture.display().to_string();
-    let (status, table) = octroi(&configuration, &["stats", "--svg", &picture_name, "--sort", "marginal", "*E*"]).await;
+    let (status, table) =
+        octroi(&configuration, &["rules", "stats", "--svg", &picture_name, "--sort", "marginal", "*E*"]).await;
     assert_eq!(status, 0, "{table}");
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[0].contains(": 5 messages, "), "{table}");
@@ -251,7 +253,7 @@ async fn what_hosts_have_counted_is_shown_as_one(url: &str) {
     let svg = std::fs::read_to_string(&picture).expect("a picture");
     assert!(svg.contains("<title>FREE</title>") && svg.contains("<title>messages</title>"), "{svg}");
     assert!(!svg.contains("__FROM_A</title>") || names.contains(&"__FROM_A"), "{svg}");
-    let (status, told) = octroi(&configuration, &["stats", "--days", "0"]).await;
+    let (status, told) = octroi(&configuration, &["rules", "stats", "--days", "0"]).await;
     assert_eq!(status, 64, "{told}");
 }
 
@@ -304,4 +306,38 @@ async fn what_is_counted_while_the_store_is_away_is_written_later(url: &str) {
     assert_eq!(figures("NICE"), (1, 0, 0, 0, 1));
     stop.cancel();
     keeper.await.expect("it ends");
+}
+
+async fn what_is_released_as_no_spam_counts_against_its_rules(url: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hop = NextHop::start(Vec::new()).await;
+    let lines = format!(
+        "[store]\nurl = \"{url}\"\n[spam]\nrules = [\"{}\"]\nkill_level = 6\nall = true\n[destiny]\nspam = \"quarantine\"\n\
+         [quarantine]\ndirectory = \"{}\"\n",
+        rules_in(folder.path()),
+        folder.path().join("quarantine").display()
+    );
+    let host = Filter::start(hop.address(), &lines).await;
+    host.store_opened().await;
+    let answer = SmtpClient::deliver(&host.address, &letter("free money")).await.text();
+    let id = answer.split("id=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an id");
+    assert!(answer.starts_with("250 2.7.0 Ok, quarantined"), "{answer}");
+    host.stop().await;
+
+    let configuration = folder.path().join("octroi.toml");
+    let text = format!("[contentd]\nreinject = \"{}\"\nhostname = \"filter.test\"\n{lines}", hop.address());
+    std::fs::write(&configuration, text).expect("written");
+    for expected in ["told 2 spam rules", "told before"] {
+        let (status, told) = octroi(&configuration, &["quarantine", "release", "--not-spam", id]).await;
+        assert!(status == 0 && told.contains(expected), "{told}");
+    }
+    let (_, told) = octroi(&configuration, &["rules", "stats", "--json", "--days", "2"]).await;
+    let stats: Value = serde_json::from_str(&told).expect("JSON");
+    let total = &stats["total"];
+    let figures = json!([total["messages"], total["spam"], total["told_ham"], total["false_positives"]]);
+    assert_eq!(figures, json!([1, 1, 1, 1]), "{told}");
+    for name in ["FREE", "MONEY"] {
+        let rule = of(&stats, name);
+        assert_eq!(json!([rule["hits"], rule["told_ham"], rule["false_positives"]]), json!([1, 1, 1]), "{told}");
+    }
 }

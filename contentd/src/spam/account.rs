@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use common::store::{Store, StoreError};
 use common::units::Period;
 use metrics::{counter, gauge};
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use crate::envelope::MessageId;
 use crate::findings::Spam;
 use crate::store::rules::{self as rows, Batch};
 use crate::store::{self, Access};
+use crate::verdict::Policy;
 
 /// Between two times of writing.
 const EVERY: Duration = Duration::from_secs(60);
@@ -63,7 +65,7 @@ impl Account {
     /// Counts what somebody says of a message; `spam` is what the rules say of it.
     pub fn feedback(&self, spam: &Spam, class: Class) {
         counter!("octroi_contentd_spam_feedback_total", "class" => class.word()).increment(1);
-        self.tally().feedback(today(), checked(spam), spam.score >= spam.required, class);
+        self.tally().feedback(today(), checked(spam), spam.is_tagged(), class);
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -165,8 +167,26 @@ impl Account {
     }
 }
 
+/// Adds to the store what somebody says of one message, for whoever has no account of his own. `told` names the message: said again within a
+/// day, it does not count again. Says whether it was new.
+pub async fn tell(store: &Store, spam: &Spam, class: Class, told: &str) -> Result<bool, StoreError> {
+    let mut tally = Tally::default();
+    tally.feedback(today(), checked(spam), spam.is_tagged(), class);
+    let taken = tally.take(false);
+    let id = format!("{} {told}", class.word());
+    rows::add(store, &Batch { id, days: taken.days, rules: taken.rules }).await
+}
+
 /// So many rows were deleted that there may be more.
 const PORTION_FULL: u64 = PORTION as u64;
+
+impl Levels {
+    /// Those by which this message is treated.
+    pub fn of(spam: &Spam, policy: &Policy) -> Levels {
+        // Where the rules ask for more than makes spam, nothing is tagged only.
+        Levels { tagged: spam.required.min(policy.kill_level.0), spam: policy.kill_level.0, others: Vec::new() }
+    }
+}
 
 fn checked(spam: &Spam) -> Checked<'_> {
     Checked { rules: &spam.rules.rules, generation: spam.rules.generation, report: &spam.report, score: spam.score }

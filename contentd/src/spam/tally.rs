@@ -25,13 +25,6 @@ pub struct Levels {
     pub others: Vec<f64>,
 }
 
-impl Levels {
-    /// Tagged from a score on, and nothing else.
-    pub fn tagged_from(score: f64) -> Levels {
-        Levels { tagged: score, spam: f64::INFINITY, others: Vec::new() }
-    }
-}
-
 /// What the rules said of one message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Checked<'a> {

@@ -161,10 +161,7 @@ impl Session {
         let inspected = inspected.map_err(inspect_failed)?;
         self.record.inspected(&inspected);
         if request.command != Command::Tell {
-            let required = inspected.spam.required;
-            let kill = self.running.policy.kill_level.0.max(required);
-            let levels = Levels { tagged: required, spam: kill, others: Vec::new() };
-            self.daemon.account.note(&inspected.spam, &levels);
+            self.daemon.account.note(&inspected.spam, &Levels::of(&inspected.spam, &self.running.policy));
         }
         let limit = self.running.settings.spamd.reply_timeout.0;
         // All of the answer: a client that takes a little now and then would keep its message here for days.
