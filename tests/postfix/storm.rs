@@ -243,7 +243,8 @@ fn next_hops(gate: &Sandbox) -> Vec<u32> {
 /// A next hop that dies between taking a message and saying so leaves nobody who knows. That is told, and nothing else is doubled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_next_hop_killed_at_random_loses_nothing() {
-    let gate = gate(&Options::for_tests());
+    // Postfix waits a minute before it starts a service again whose processes die; senders would wait with it.
+    let gate = gate(&Options::for_tests().with_postfix("service_throttle_time", "1s"));
     let traffic = Traffic::start(&gate);
     let moments = moments(6) / 2;
     for _ in 0..moments {
