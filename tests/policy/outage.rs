@@ -3,6 +3,8 @@
 //! otherwise, and afterwards the store holds what it would have held. `OUTAGE=10m` makes it last as long as a real one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::store::Store;
@@ -17,6 +19,8 @@ use crate::gate::{Client, Gate, rcpt, store, strict};
 
 /// Clients at once, triplets of each, and the pause of a client between two requests.
 const LOAD: (usize, usize, Duration) = (32, 200, Duration::from_millis(20));
+/// Of those triplets, so many of each client are new only when the store is there again.
+const LATE: usize = 40;
 /// What a triplet waits.
 const DELAY: Duration = Duration::from_secs(3);
 /// By how much the clock of the requests and that of the decision may differ: the time of a request.
@@ -50,13 +54,26 @@ fn sender(client: usize, triplet: usize) -> String {
     format!("{}@example.net", String::from_iter(name))
 }
 
-/// Asks about its triplets in a shuffled order until it is told to stop, and holds every answer against what it must be. Every `pace`
-/// there is a new one.
-async fn witness(mut client: Client, number: usize, pace: Duration, stop: CancellationToken) -> Witness {
+/// What the clients go by.
+#[derive(Clone, Default)]
+struct Course {
+    /// How long until there is a new triplet.
+    pace: Duration,
+    /// The store is there again.
+    up: CancellationToken,
+    stop: CancellationToken,
+    /// First passes by the store since then.
+    passed: Arc<AtomicUsize>,
+}
+
+/// Asks about its triplets in a shuffled order until it is told to stop, and holds every answer against what it must be.
+async fn witness(mut client: Client, number: usize, course: Course) -> Witness {
     let begun = Instant::now();
     let mut told = Witness { triplets: vec![Seen::default(); LOAD.1], asked: 0, longest: Duration::ZERO };
-    while !stop.is_cancelled() {
-        let there = LOAD.1.min(1 + usize::try_from(begun.elapsed().as_nanos() / pace.as_nanos()).unwrap());
+    while !course.stop.is_cancelled() {
+        let is_up = course.up.is_cancelled();
+        let there = 1 + usize::try_from(begun.elapsed().as_nanos() / course.pace.as_nanos()).unwrap();
+        let there = if is_up { LOAD.1 } else { there.min(LOAD.1 - LATE) };
         let triplet = told.asked.wrapping_mul(7919) % there;
         let instance = format!("instance={number}.{}", told.asked);
         let request =
@@ -77,7 +94,9 @@ async fn witness(mut client: Client, number: usize, pace: Duration, stop: Cancel
         }
         seen.first.get_or_insert((asked, at));
         seen.passed |= passes;
-        seen.headers += u32::from(answer.starts_with("PREPEND"));
+        let first_pass = answer.starts_with("PREPEND");
+        seen.headers += u32::from(first_pass);
+        course.passed.fetch_add(usize::from(is_up && first_pass), Ordering::Relaxed);
         tokio::time::sleep(LOAD.2).await;
     }
     told
@@ -105,9 +124,10 @@ async fn an_outage_under_load_changes_no_answer_and_nothing_in_the_store() {
     settings.policyd.journal_size = "64MB".parse().unwrap();
     let gate = Gate::ready(settings).await;
     let pace = (outage.0 + 3 * DELAY) / u32::try_from(LOAD.1).unwrap();
-    let (stop, mut clients) = (CancellationToken::new(), Vec::new());
+    let course = Course { pace, ..Course::default() };
+    let mut clients = Vec::new();
     for number in 0..LOAD.0 {
-        clients.push(tokio::spawn(witness(gate.client().await, number, pace, stop.clone())));
+        clients.push(tokio::spawn(witness(gate.client().await, number, course.clone())));
     }
     // Triplets are new, wait and pass before, during and after it.
     tokio::time::sleep(DELAY).await;
@@ -116,8 +136,14 @@ async fn an_outage_under_load_changes_no_answer_and_nothing_in_the_store() {
     tokio::time::sleep(outage.0).await;
     tokio::task::block_in_place(|| cluster.start_again());
     gate.until_ready_says(UP).await;
-    tokio::time::sleep(2 * DELAY).await;
-    stop.cancel();
+    course.up.cancel();
+    let passing = async {
+        while course.passed.load(Ordering::Relaxed) < LOAD.0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(20 * DELAY, passing).await.expect("the store says again what passes for the first time");
+    course.stop.cancel();
     let mut seen = HashMap::new();
     for (number, client) in clients.into_iter().enumerate() {
         let told = client.await.unwrap();
