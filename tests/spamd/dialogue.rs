@@ -257,7 +257,9 @@ async fn what_cannot_be_checked_now_is_no_ham() {
     assert_eq!(answer, "SPAMD/1.0 75 Temporary failure: (content could not be checked now)\r\n");
     silent.filter.stop().await;
     let late = Gate::start_with("deadline = \"1ms\"", "").await;
-    let answer = ask(&late, request("CHECK SPAMC/1.5", "", SPAM)).await;
+    // More than anybody reads in that time.
+    let large = format!("{SPAM}{}", "many words\r\n".repeat(30_000));
+    let answer = ask(&late, request("CHECK SPAMC/1.5", "", &large)).await;
     assert_eq!(answer, "SPAMD/1.0 79 Timeout: (content could not be checked in time)\r\n");
     late.filter.stop().await;
 }
