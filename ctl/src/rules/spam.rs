@@ -12,7 +12,7 @@ use crate::session::Failure;
 /// Which rules.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Which {
-    /// A folder or file of rules instead of those of [spam] rules; may be given several times
+    /// A folder or file of rules instead of those of the configuration; may be given several times
     #[arg(long = "rules", value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
