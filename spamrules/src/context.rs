@@ -17,7 +17,7 @@ use crate::uri::Uris;
 /// What the caller knows about the circumstances of a message.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
-    /// Now, in seconds since 1970-01-01 UTC: for rules on dates.
+    /// Now, in seconds since 1970-01-01 UTC: for rules on dates, and for the time that a rule is switched off ([`crate::Options::strikes`]).
     pub now: i64,
 }
 

@@ -2,8 +2,8 @@
 //! What a set of rules learns while it is in use: how often each rule hits and what it costs, for the order in which rules run, and which
 //! rules cost too much again and again. Shared by all threads; nothing of it changes what a message scores, except rules switched off.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::plan::Plan;
 
@@ -12,14 +12,51 @@ const RENEW: u64 = 256;
 /// What a hit rate is worth beside excluding a rule, which is worth 1.
 const HITTING: f64 = 4.0;
 
+/// Seconds in which strikes halve, and after which a rule that is switched off is tried again.
+const LAPSE: i64 = 3600;
+/// The time until which a rule is off that is not.
+const NEVER: i64 = i64::MIN;
+
 /// What one rule has cost and found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Record {
     hits: AtomicU64,
     measured: AtomicU64,
     nanoseconds: AtomicU64,
-    strikes: AtomicU32,
-    off: AtomicBool,
+    strikes: Mutex<Strikes>,
+    off_until: AtomicI64,
+}
+
+/// How often a rule was set aside lately.
+#[derive(Debug, Default)]
+struct Strikes {
+    count: u32,
+    /// When they were last halved, or when the first came.
+    since: i64,
+}
+
+impl Strikes {
+    /// One more; how many there are then.
+    fn add(&mut self, now: i64) -> u32 {
+        let passed = now.saturating_sub(self.since);
+        if self.count == 0 || passed < 0 {
+            // A clock that was put back forgives nothing, and later it forgives in time.
+            self.since = now;
+        } else {
+            let times = passed.div_euclid(LAPSE);
+            self.count = u32::try_from(times).ok().and_then(|times| self.count.checked_shr(times)).unwrap_or(0);
+            self.since = self.since.saturating_add(times.saturating_mul(LAPSE));
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+}
+
+impl Default for Record {
+    fn default() -> Record {
+        let [hits, measured, nanoseconds] = [0; 3].map(AtomicU64::new);
+        Record { hits, measured, nanoseconds, strikes: Mutex::default(), off_until: AtomicI64::new(NEVER) }
+    }
 }
 
 /// What has been learnt about the rules of a set.
@@ -28,7 +65,8 @@ pub(crate) struct Learnt {
     messages: AtomicU64,
     records: Vec<Record>,
     order: RwLock<Option<Arc<Vec<u32>>>>,
-    any_off: AtomicBool,
+    /// Whether a rule has ever been switched off.
+    ever_off: AtomicBool,
     /// Messages that may set a rule aside before it is switched off; 0: it never is.
     strikes: u32,
 }
@@ -39,7 +77,7 @@ impl Learnt {
             messages: AtomicU64::new(0),
             records: (0..rules).map(|_| Record::default()).collect(),
             order: RwLock::new(None),
-            any_off: AtomicBool::new(false),
+            ever_off: AtomicBool::new(false),
             strikes,
         }
     }
@@ -49,24 +87,29 @@ impl Learnt {
         every > 0 && self.messages.load(Relaxed).is_multiple_of(u64::from(every))
     }
 
-    /// Whether a rule is switched off.
-    pub(crate) fn is_off(&self, rule: usize) -> bool {
-        self.any_off.load(Relaxed) && self.records.get(rule).is_some_and(|record| record.off.load(Relaxed))
+    /// Whether a rule is switched off. `now`: seconds since 1970.
+    pub(crate) fn is_off(&self, rule: usize, now: i64) -> bool {
+        self.ever_off.load(Relaxed)
+            && self.records.get(rule).is_some_and(|record| {
+                // Further ahead than ever set: the clock was put back.
+                (1..=LAPSE).contains(&record.off_until.load(Relaxed).saturating_sub(now))
+            })
     }
 
     /// The rules that are switched off.
-    pub(crate) fn off(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.records.len()).filter(|&rule| self.is_off(rule))
+    pub(crate) fn off(&self, now: i64) -> impl Iterator<Item = usize> + '_ {
+        let rules = if self.ever_off.load(Relaxed) { self.records.len() } else { 0 };
+        (0..rules).filter(move |&rule| self.is_off(rule, now))
     }
 
     /// Notes that a rule was set aside.
-    pub(crate) fn strike(&self, rule: usize) {
-        if let Some(record) = self.records.get(rule)
-            && record.strikes.fetch_add(1, Relaxed).saturating_add(1) >= self.strikes
-            && self.strikes > 0
-        {
-            record.off.store(true, Relaxed);
-            self.any_off.store(true, Relaxed);
+    pub(crate) fn strike(&self, rule: usize, now: i64) {
+        let Some(record) = self.records.get(rule).filter(|_| self.strikes > 0) else { return };
+        // A count that is half changed does no harm.
+        let count = record.strikes.lock().unwrap_or_else(PoisonError::into_inner).add(now);
+        if count >= self.strikes && !self.is_off(rule, now) {
+            record.off_until.store(now.saturating_add(LAPSE), Relaxed);
+            self.ever_off.store(true, Relaxed);
         }
     }
 
@@ -138,16 +181,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strikes_switch_off() {
+    fn strikes_switch_off_for_an_hour() {
         let learnt = Learnt::new(2, 3);
-        (0..2).for_each(|_| learnt.strike(1));
-        assert!(!learnt.is_off(1));
-        learnt.strike(1);
-        assert!(learnt.is_off(1) && !learnt.is_off(0));
-        assert_eq!(learnt.off().collect::<Vec<_>>(), [1]);
+        (0..2).for_each(|_| learnt.strike(1, 10));
+        assert!(!learnt.is_off(1, 10) && learnt.off(10).next().is_none());
+        learnt.strike(1, 20);
+        assert!(learnt.is_off(1, 20) && !learnt.is_off(0, 20));
+        assert_eq!(learnt.off(20).collect::<Vec<_>>(), [1]);
+        // Messages that were under way when it was switched off do not make it longer.
+        learnt.strike(1, 3000);
+        assert!(learnt.is_off(1, 3619) && !learnt.is_off(1, 3620) && learnt.off(3620).next().is_none());
+        // Half of its four strikes are left: one more is enough.
+        learnt.strike(1, 3700);
+        assert!(learnt.is_off(1, 3701) && !learnt.is_off(1, 3700 + LAPSE));
         let never = Learnt::new(1, 0);
-        (0..9).for_each(|_| never.strike(0));
-        assert!(!never.is_off(0));
+        (0..9).for_each(|_| never.strike(0, 10));
+        assert!(!never.is_off(0, 10));
+    }
+
+    #[test]
+    fn strikes_lapse() {
+        let learnt = Learnt::new(1, 4);
+        for hour in 0..20 {
+            (0..2).for_each(|_| learnt.strike(0, 1_000_000 + hour * LAPSE));
+            assert!(!learnt.is_off(0, 1_000_000 + hour * LAPSE), "{hour}");
+        }
+        let mut strikes = Strikes { count: 99, since: 0 };
+        assert_eq!(strikes.add(100 * LAPSE), 1);
+        assert_eq!(strikes.add(-5), 2);
+        assert_eq!(strikes.add(i64::MAX), 1);
+    }
+
+    #[test]
+    fn a_clock_that_goes_wrong_switches_nothing_off_for_long() {
+        let learnt = Learnt::new(1, 1);
+        learnt.strike(0, 1_000_000);
+        assert!(learnt.is_off(0, 1_000_000) && !learnt.is_off(0, 0) && !learnt.is_off(0, i64::MAX));
+        // Without a clock at all it is off until the set is loaded anew.
+        let still = Learnt::new(1, 1);
+        still.strike(0, 0);
+        assert!(still.is_off(0, 0));
     }
 
     #[test]

@@ -115,9 +115,10 @@ impl Ruleset {
         self.rules.rules.iter().map(|rule| rule.name.as_str()).zip(self.scores.iter().copied())
     }
 
-    /// The rules that are switched off until the set is loaded anew, because too many messages set them aside ([`Options::strikes`]).
-    pub fn switched_off(&self) -> Vec<&str> {
-        self.learnt.off().filter_map(|rule| Some(self.rules.rules.get(rule)?.name.as_str())).collect()
+    /// The rules that are switched off at `now`, in seconds since 1970, because too many messages have set them aside lately
+    /// ([`Options::strikes`]).
+    pub fn switched_off(&self, now: i64) -> Vec<&str> {
+        self.learnt.off(now).filter_map(|rule| Some(self.rules.rules.get(rule)?.name.as_str())).collect()
     }
 
     /// What there is to know about each rule, in the order of [`Ruleset::rules`].

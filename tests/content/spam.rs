@@ -117,6 +117,26 @@ async fn levels_fields_and_the_subject_are_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_that_costs_too_much_again_and_again_is_switched_off_and_named() {
+    let rules = folder("header BAIT Subject =~ /^(?!b)(?:a|aa)+$/\nheader FINE Subject =~ /a/\nscore FINE 0.5\n");
+    let (filter, _hop) = filter(rules.path(), "").await;
+    // Each another one: what was delivered is not inspected again.
+    let crafted = |number: u32| message(&format!("{}c", "a".repeat(400)), &format!("text {number}"));
+    for number in 1..100 {
+        deliver(&filter, &crafted(number)).await;
+    }
+    assert!(!page(&filter, "/metrics").await.contains("octroi_contentd_spam_rule_off{"));
+    deliver(&filter, &crafted(100)).await;
+    let shown = page(&filter, "/metrics").await;
+    assert!(shown.contains("octroi_contentd_spam_rule_off{rule=\"BAIT\"} 1\n"), "{shown}");
+    assert!(shown.contains("octroi_contentd_spam_set_aside_total{reason=\"steps\"} 100\n"), "{shown}");
+    deliver(&filter, &crafted(101)).await;
+    let shown = page(&filter, "/metrics").await;
+    assert!(shown.contains("octroi_contentd_spam_set_aside_total{reason=\"steps\"} 100\n"), "it did not run: {shown}");
+    filter.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rules_that_change_are_read_again_and_the_last_good_ones_stay() {
     let rules = folder(RULES);
     let (filter, _hop) = filter(rules.path(), "watch = \"100ms\"\n").await;

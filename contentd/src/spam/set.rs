@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 use metrics::{counter, gauge};
 use spamrules::{Options, Ruleset, Severity};
 
 use super::folder::{self, FolderError, Stamp};
+use super::off::SwitchedOff;
 use super::settings::SpamSettings;
 
 /// So many wrong lines are no reason to refuse a set, nor is one for each ten rules.
@@ -148,6 +150,7 @@ impl RuleSet {
 pub struct Rules {
     current: ArcSwapOption<RuleSet>,
     generations: AtomicU64,
+    off: SwitchedOff,
 }
 
 impl Rules {
@@ -214,7 +217,12 @@ impl Rules {
         gauge!("octroi_contentd_spam_generation").set(number(|set| set.generation as f64));
         gauge!("octroi_contentd_spam_rules").set(number(|set| set.rules.len() as f64));
         gauge!("octroi_contentd_spam_rule_errors").set(number(|set| set.errors as f64));
-        gauge!("octroi_contentd_spam_rules_off").set(number(|set| set.rules.switched_off().len() as f64));
+        self.look_for_switched_off();
+    }
+
+    /// Tells which rules have been switched off, or are tried again.
+    pub fn look_for_switched_off(&self) {
+        self.off.look(self.current().as_deref(), Timestamp::now().as_second());
     }
 }
 

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, histogram};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::job::{Done, Job, Limits};
-use super::set::{RuleSet, Rules};
+use super::set::Rules;
 use super::{STAGE, rounded};
 use crate::ambiguity::AmbiguitySettings;
 use crate::config::Settings;
@@ -91,7 +91,9 @@ impl Stage {
         let Done { report, cpu } = done.map_err(|error| error.to_string())?;
         histogram!("octroi_contentd_spam_cpu_seconds").record(cpu.as_secs_f64());
         note(&report, findings);
-        note_switched_off(&report, &rules);
+        if !report.set_aside.is_empty() {
+            self.rules.look_for_switched_off();
+        }
         let score = rounded(report.score + others);
         findings.spam = Some(Spam { score, required, report, rules });
         Ok(())
@@ -134,21 +136,6 @@ fn note(report: &Report, findings: &mut Findings) {
     }
 }
 
-/// Rules that have been set aside too often do not run any more until they are loaded again.
-fn note_switched_off(report: &Report, rules: &RuleSet) {
-    if report.set_aside.is_empty() {
-        return;
-    }
-    let off = rules.rules.switched_off();
-    gauge!("octroi_contentd_spam_rules_off").set(off.len() as f64);
-    for aside in report.set_aside.iter().filter(|aside| off.contains(&aside.rule.as_str())) {
-        tracing::error!(
-            rule = aside.rule,
-            "a spam rule was set aside too often and does not run any more until the rules are loaded again"
-        );
-    }
-}
-
 /// Tells the metrics page what the stage's numbers mean.
 pub fn describe_metrics() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
@@ -166,8 +153,9 @@ pub fn describe_metrics() {
     describe_gauge!("octroi_contentd_spam_rules", "Rules of the set in force");
     describe_gauge!(
         "octroi_contentd_spam_rules_off",
-        "Rules of it that were set aside too often and do not run any more"
+        "Rules of it that were set aside too often and do not run for an hour"
     );
+    describe_gauge!("octroi_contentd_spam_rule_off", "1 while this rule is switched off");
     describe_counter!("octroi_contentd_spam_bounded_total", "Messages for which not all rules had to run");
     describe_gauge!("octroi_contentd_spam_rule_errors", "Wrong lines in the files of the set in force");
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! Looks at the rule files now and then, and reads them again when they have changed. What is wrong changes nothing.
+//! Looks at the rule files now and then, and reads them again when they have changed. What is wrong changes nothing. It looks, too, which
+//! rules that were switched off are tried again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub async fn keep(rules: Arc<Rules>, settings: impl Fn() -> SpamSettings, stop: 
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
+        rules.look_for_switched_off();
         if watch.is_zero() {
             continue;
         }

@@ -62,16 +62,22 @@ fn repeated_offenders_are_switched_off() {
     let set = Ruleset::load([("local.cf", &rules[..])], Options { strikes: 2, ..Options::default() }, &|_| None);
     let message = Message::parse(format!("Subject: {}c\n\nx\n", "a".repeat(400)).as_bytes());
     let check =
-        |levels| set.check(&message, &Environment::default(), &NoAnswers, Budget { levels, ..Budget::default() });
+        |now, levels| set.check(&message, &Environment { now }, &NoAnswers, Budget { levels, ..Budget::default() });
     for _ in 0..2 {
-        assert!(set.switched_off().is_empty());
-        let report = check(&[]);
+        assert!(set.switched_off(1000).is_empty());
+        let report = check(1000, &[]);
         assert_eq!(report.set_aside.iter().map(|aside| aside.reason).collect::<Vec<_>>(), [Reason::Steps]);
     }
-    assert_eq!(set.switched_off(), ["BAIT"]);
+    assert_eq!(set.switched_off(1000), ["BAIT"]);
     for levels in [&[][..], &[5.0]] {
-        let report = check(levels);
+        let report = check(2000, levels);
         assert_eq!((report.set_aside.len(), report.hits.len()), (0, 1));
+    }
+    // An hour later it gets another chance.
+    assert!(set.switched_off(4600).is_empty());
+    for levels in [&[][..], &[5.0]] {
+        assert_eq!(check(4600, levels).set_aside.len(), usize::from(levels.is_empty()), "{levels:?}");
+        assert_eq!(set.switched_off(4600), ["BAIT"]);
     }
 }
 

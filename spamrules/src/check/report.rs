@@ -37,7 +37,8 @@ impl Run<'_> {
                 })
             })
             .collect();
-        self.aside.keys().for_each(|&id| self.learnt.strike(place(id)));
+        let now = self.context.environment.now;
+        self.aside.keys().for_each(|&id| self.learnt.strike(place(id), now));
         report.costs = self.account.costs();
         report.costs.iter().enumerate().for_each(|(rule, &cost)| self.learnt.cost(rule, cost));
         self.learnt.done();

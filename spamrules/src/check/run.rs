@@ -95,7 +95,8 @@ impl<'a> Run<'a> {
     pub(super) fn active(&self, id: u32) -> Option<&'a Rule> {
         let rule = self.rules.rules.get(place(id))?;
         let scored = self.scores.get(place(id)).is_some_and(|score| *score != 0.0);
-        let given_up = (!self.aside.is_empty() && self.aside.contains_key(&id)) || self.learnt.is_off(place(id));
+        let given_up = (!self.aside.is_empty() && self.aside.contains_key(&id))
+            || self.learnt.is_off(place(id), self.context.environment.now);
         (scored && !given_up).then_some(rule)
     }
 

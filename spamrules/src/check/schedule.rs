@@ -81,7 +81,7 @@ fn reads_header(run: &Run<'_>, id: u32) -> bool {
 impl<'l> State<'l> {
     fn new(run: &Run<'_>, levels: &'l [f64]) -> State<'l> {
         let mut counts = run.plan.first.clone();
-        for rule in run.learnt.off() {
+        for rule in run.learnt.off(run.context.environment.now) {
             if let Some(slot) = counts.get_mut(rule) {
                 *slot = Range::exactly(0.0);
             }

@@ -32,7 +32,8 @@ pub struct Options {
     pub bayes: bool,
     /// The language of descriptions, such as `en_US` or `fr`.
     pub language: String,
-    /// A rule that this many messages have set aside is switched off until the set is loaded anew; 0: never.
+    /// A rule that this many messages have set aside is switched off for an hour, by [`crate::Environment::now`]; 0: never. The number of
+    /// messages halves each hour.
     pub strikes: u32,
 }
 
