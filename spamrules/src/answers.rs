@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! What only a network or a database knows, asked of the caller: DNS lists, SPF, DKIM, Bayes and the like.
 //!
-//! Rules ask while they run, and wait for nothing: who must look things up first runs the rules once with an implementation that
-//! notes what it is asked, looks that up, and runs the rules again. `None` always means "not known": the rule does not hit.
+//! Rules ask while they run, and wait for nothing: who must look things up first begins with an implementation that notes what it is
+//! asked and counts that as [`Answers::waiting`], looks it up, and goes on with [`crate::Ruleset::resume`], which runs only those rules again
+//! that have asked. `None` always means "not known": the rule does not hit.
 
 /// A type of DNS record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Record {
     /// IPv4 addresses.
     A,
@@ -26,6 +27,19 @@ pub enum SpfIdentity {
     Helo,
     /// The sender of the envelope.
     MailFrom,
+}
+
+/// What SPF is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpfQuestion<'q> {
+    /// Whose authority.
+    pub identity: SpfIdentity,
+    /// The address of the client that handed the message to the first host of ours.
+    pub client: &'q str,
+    /// The name that it claimed; may be empty when the sender is asked about.
+    pub helo: &'q str,
+    /// The sender of the envelope, in small letters; empty where it has none or nobody knows it. Not so when it is asked about.
+    pub sender: &'q str,
 }
 
 /// An answer of SPF (RFC 7208 section 2.6).
@@ -120,8 +134,14 @@ pub trait Answers {
         None
     }
 
+    /// How many questions have so far been answered "not known" only because the answer is still to come, repeated ones too. A rule that
+    /// makes the number grow is undecided, and runs again in [`crate::Ruleset::resume`].
+    fn waiting(&self) -> u64 {
+        0
+    }
+
     /// What SPF says of the client.
-    fn spf(&self, _identity: SpfIdentity) -> Option<SpfResult> {
+    fn spf(&self, _question: &SpfQuestion<'_>) -> Option<SpfResult> {
         None
     }
 

@@ -115,6 +115,16 @@ impl<'a> Context<'a> {
         self.tags.borrow().get(name).cloned().unwrap_or_default()
     }
 
+    /// All tags.
+    pub(crate) fn tags(&self) -> BTreeMap<String, Vec<String>> {
+        self.tags.borrow().clone()
+    }
+
+    /// Sets all tags, as they were in an earlier part of the same check.
+    pub(crate) fn set_tags(&self, tags: BTreeMap<String, Vec<String>>) {
+        *self.tags.borrow_mut() = tags;
+    }
+
     /// Sets the values of a tag.
     pub(crate) fn set_tag(&self, name: &str, values: Vec<String>) {
         self.tags.borrow_mut().insert(name.to_owned(), values);

@@ -27,8 +27,10 @@ mod settings;
 mod text;
 mod uri;
 
-pub use answers::{Adsp, Answers, Arc, Dcc, Dmarc, NoAnswers, Razor, Record, Signature, SpfIdentity, SpfResult};
-pub use check::{Bound, Budget, Clock, Hit, Reason, Report, SetAside};
+pub use answers::{
+    Adsp, Answers, Arc, Dcc, Dmarc, NoAnswers, Razor, Record, Signature, SpfIdentity, SpfQuestion, SpfResult,
+};
+pub use check::{Bound, Budget, Checked, Clock, Hit, Reason, Report, SetAside, Waiting};
 pub use conf::Options;
 pub use context::Environment;
 pub use lint::{Remark, Severity};

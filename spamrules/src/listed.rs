@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::conf::Options;
-use crate::rule::{EvalKind, Rule, Test};
+use crate::rule::{Rule, Test};
 
 /// What there is to know about a rule.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,10 +81,8 @@ fn kind(test: &Test) -> &'static str {
 fn state(rule: &Rule, options: &Options) -> State {
     match &rule.test {
         Test::Idle => State::Idle,
-        Test::Eval { kind, .. } if (rule.flags.network || *kind == EvalKind::Dns) && !options.network => {
-            State::NeedsNetwork
-        }
         Test::Eval { .. } if rule.flags.learn && !options.bayes => State::NeedsBayes,
+        Test::Eval { kind, .. } if !rule.is_asked(*kind, options) => State::NeedsNetwork,
         _ => State::Runs,
     }
 }

@@ -70,6 +70,8 @@ pub(crate) struct Flags {
     pub(crate) no_subject: bool,
     pub(crate) network: bool,
     pub(crate) learn: bool,
+    /// It asks SPF and nobody else; no word of `tflags`.
+    pub(crate) spf: bool,
     pub(crate) nice: bool,
     pub(crate) concat: bool,
     /// First and last part that a mimeheader rule reads, counted from 1.
@@ -182,7 +184,8 @@ impl Rule {
     /// Whether an eval rule is to be asked: some only with a network or with Bayes.
     pub(crate) fn is_asked(&self, kind: EvalKind, options: &crate::Options) -> bool {
         let network = self.flags.network || kind == EvalKind::Dns;
-        (!network || options.network) && (!self.flags.learn || options.bayes)
+        let known = options.network || (options.spf && self.flags.spf);
+        (!network || known) && (!self.flags.learn || options.bayes)
     }
 
     /// Whether each hit adds the score: of rules with a pattern that count. A meta's value or an eval's count does not multiply its score.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::answers::Answers;
-use crate::check::{self, Budget, Report};
+use crate::check::{self, Budget, Checked, Report, Waiting};
 use crate::conf::build::{self, Rules};
 use crate::conf::draft::Gathered;
 use crate::conf::{Options, Reader, Resolver};
@@ -127,7 +127,7 @@ impl Ruleset {
         rules.map(|(rule, score)| Listed::of(rule, *score, &self.options))
     }
 
-    /// Runs the rules over a message.
+    /// Runs the rules over a message. What is not known does not hit; [`Ruleset::begin`] is for those who look it up.
     pub fn check(
         &self,
         message: &Message,
@@ -135,17 +135,49 @@ impl Ruleset {
         answers: &dyn Answers,
         budget: Budget<'_>,
     ) -> Report {
+        self.begin(message, environment, answers, budget).report
+    }
+
+    /// Runs the rules over a message for a caller who looks up what they ask ([`Answers::waiting`]): beside the report there is what it
+    /// takes to go on, unless no answer can change between which levels the score lies.
+    pub fn begin(
+        &self,
+        message: &Message,
+        environment: &Environment,
+        answers: &dyn Answers,
+        budget: Budget<'_>,
+    ) -> Checked {
         let context = Context::new(message, &self.settings, environment, answers);
-        let setting = check::Setting {
+        self.with_required(check::run(self.setting(), &context, budget))
+    }
+
+    /// Goes on with answers that have come meanwhile. Only rules that waited for one run again, and may ask for more: who asks for the
+    /// servers of a domain wants their addresses next. `waiting` is of the same set and message; the levels are those of the beginning.
+    pub fn resume(
+        &self,
+        waiting: Waiting,
+        message: &Message,
+        environment: &Environment,
+        answers: &dyn Answers,
+        budget: Budget<'_>,
+    ) -> Checked {
+        let context = Context::new(message, &self.settings, environment, answers);
+        self.with_required(check::resume(self.setting(), &context, budget, waiting))
+    }
+
+    fn setting(&self) -> check::Setting<'_> {
+        check::Setting {
             rules: &self.rules,
             scores: &self.scores,
             options: &self.options,
             plan: &self.plan,
             learnt: &self.learnt,
-        };
-        let mut report = check::run(setting, &context, budget);
-        report.required = self.required;
-        report
+        }
+    }
+
+    fn with_required(&self, mut checked: Checked) -> Checked {
+        checked.report.required = self.required;
+        checked
     }
 }
 

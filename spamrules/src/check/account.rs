@@ -85,6 +85,16 @@ impl<'a> Account<'a> {
         Account { budget, exact, whole: exact, unmeasured: 0, begun, last: begun, spent, over: false }
     }
 
+    /// The account of a message that is gone on with: what each rule had cost it, empty when that was not measured.
+    pub(super) fn resumed(budget: Budget<'a>, spent: Vec<Duration>) -> Account<'a> {
+        Account { spent, ..Account::new(budget, false, 0) }.measuring()
+    }
+
+    fn measuring(self) -> Account<'a> {
+        let measured = !self.spent.is_empty() && self.budget.clock.is_some();
+        Account { exact: measured, whole: measured, ..self }
+    }
+
     /// Notes that the time before this was nobody's.
     pub(super) fn skip(&mut self) {
         if self.exact

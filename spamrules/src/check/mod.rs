@@ -14,11 +14,16 @@ mod schedule;
 #[cfg(test)]
 mod schedule_tests;
 pub(crate) mod template;
+mod waiting;
+#[cfg(test)]
+mod waiting_tests;
 
 use std::time::Duration;
 
 pub use account::{Budget, Clock, Reason};
 pub(crate) use run::{Setting, run};
+pub(crate) use waiting::resume;
+pub use waiting::{Checked, Waiting};
 
 /// A rule that hit.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,13 +6,18 @@ use super::{Hit, Report, SetAside};
 
 impl Run<'_> {
     pub(super) fn report(mut self) -> Report {
+        let earlier = self.earlier.take();
+        let new_hit =
+            |number| earlier.as_ref().is_none_or(|known| known.counts.get(number).is_none_or(|count| *count == 0.0));
         let mut report = Report { complete: !self.account.is_over(), ..Report::default() };
         for (number, ((rule, &count), &score)) in self.rules.rules.iter().zip(&self.counts).zip(self.scores).enumerate()
         {
             if count == 0.0 || score == 0.0 {
                 continue;
             }
-            self.learnt.hit(number);
+            if new_hit(number) {
+                self.learnt.hit(number);
+            }
             if rule.name.starts_with("__") {
                 report.subrules.push(rule.name.clone());
                 continue;
@@ -38,12 +43,19 @@ impl Run<'_> {
             })
             .collect();
         let now = self.context.environment.now;
-        self.aside.keys().for_each(|&id| self.learnt.strike(place(id), now));
+        let new_strike = |id: &&u32| earlier.as_ref().is_none_or(|known| !known.aside.contains(id));
+        self.aside.keys().filter(new_strike).for_each(|&id| self.learnt.strike(place(id), now));
         report.costs = self.account.costs();
-        report.costs.iter().enumerate().for_each(|(rule, &cost)| self.learnt.cost(rule, cost));
-        self.learnt.done();
+        if earlier.is_none() {
+            report.costs.iter().enumerate().for_each(|(rule, &cost)| self.learnt.cost(rule, cost));
+            self.learnt.done();
+        }
         report.bound = self.bound;
         report.uris_missing = self.context.misses_uris();
+        if let Some(known) = earlier {
+            report.complete &= !known.incomplete;
+            report.uris_missing |= known.uris_missing;
+        }
         report
     }
 }

@@ -182,8 +182,20 @@ impl<'a> Run<'a> {
         self.context.set_rule(&rule.name);
         self.context.set_reads_source(*kind == EvalKind::Rawbody);
         self.account.skip();
+        let waiting = self.context.answers.waiting();
         let count = function(self.context, arguments);
+        if self.context.answers.waiting() != waiting {
+            self.asked.insert(id);
+        }
         self.settle(id, Ok(count));
+    }
+
+    /// One eval function that ran before, when it did not know all that it asked for.
+    pub(super) fn retry(&mut self, id: u32) {
+        if let Some(count) = self.counts.get_mut(place(id)) {
+            *count = 0.0;
+        }
+        self.eval(id);
     }
 }
 

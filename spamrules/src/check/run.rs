@@ -3,11 +3,12 @@
 //!
 //! Without levels everything runs, stage by stage; with levels [`super::schedule`] decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::{Account, Budget, Reason};
 use super::schedule;
-use super::{Bound, Report};
+use super::waiting::{Earlier, Waiting};
+use super::{Bound, Checked};
 use crate::conf::Options;
 use crate::conf::build::{Group, Rules};
 use crate::context::Context;
@@ -40,10 +41,16 @@ pub(super) struct Run<'a> {
     pub(super) account: Account<'a>,
     pub(super) bound: Option<Bound>,
     pub(super) seen: Seen,
+    /// Rules that have asked a question whose answer is to come.
+    pub(super) asked: BTreeSet<u32>,
+    /// What it takes to go on when it has come.
+    pub(super) waiting: Option<Waiting>,
+    /// What was known before this run went on.
+    pub(super) earlier: Option<Earlier>,
 }
 
 /// Runs all rules with a score other than 0, or as many as it takes to know between which levels the score is.
-pub(crate) fn run<'a>(setting: Setting<'a>, context: &'a Context<'a>, budget: Budget<'a>) -> Report {
+pub(crate) fn run<'a>(setting: Setting<'a>, context: &'a Context<'a>, budget: Budget<'a>) -> Checked {
     let Setting { rules, scores, options, plan, learnt } = setting;
     let size = rules.rules.len();
     let mut run = Run {
@@ -58,13 +65,16 @@ pub(crate) fn run<'a>(setting: Setting<'a>, context: &'a Context<'a>, budget: Bu
         account: Account::new(budget, learnt.measures(budget.measure), size),
         bound: None,
         seen: Seen::default(),
+        asked: BTreeSet::new(),
+        waiting: None,
+        earlier: None,
     };
     if budget.levels.is_empty() || !plan.can_bound {
         run.everything();
     } else {
         schedule::run(&mut run, budget.levels);
     }
-    run.report()
+    run.checked()
 }
 
 /// Whether a rule leaves the subject out, which is the first text of the body.
@@ -88,7 +98,15 @@ impl<'a> Run<'a> {
                 stage(self);
             }
         }
+        self.finish_all();
+    }
+
+    /// The end of a run of everything: metas, and what it takes to go on.
+    pub(super) fn finish_all(&mut self) {
         self.metas();
+        if !self.asked.is_empty() {
+            self.pause(None);
+        }
     }
 
     /// The rule, if it is to run: it has a score, has not been given up, and is not switched off.

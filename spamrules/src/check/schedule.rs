@@ -5,6 +5,8 @@
 //! over each text. What remains runs one by one: rules that can lower the score, then the others by what they give for their cost.
 //! A rule that nothing undecided depends on does not run at all.
 
+use std::collections::BTreeSet;
+
 use super::Bound;
 use super::run::{Run, place, skips_subject};
 use crate::conf::build::Group;
@@ -19,8 +21,9 @@ const MARGIN: f64 = 1e-6;
 type Stage = fn(&Run<'_>, u32) -> bool;
 
 /// What is known of each rule while a message is checked.
-struct State<'l> {
-    levels: &'l [f64],
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    levels: Vec<f64>,
     /// Per rule what its count can still be.
     counts: Vec<Range>,
     /// Per rule how many undecided metas that matter use it.
@@ -65,6 +68,18 @@ pub(super) fn run(run: &mut Run<'_>, levels: &[f64]) {
     state.finish(run, metas_known);
 }
 
+/// Goes on when answers have come: only rules that waited for them run, then what depends on them is known.
+pub(super) fn resume(run: &mut Run<'_>, mut state: State, asked: &BTreeSet<u32>) {
+    for &id in asked {
+        if state.matters(run, id) {
+            run.retry(id);
+            state.ran(run, id);
+            state.spread(run, id);
+        }
+    }
+    state.finish(run, true);
+}
+
 fn lowers(run: &Run<'_>, id: u32) -> bool {
     run.plan.lowers.get(place(id)).copied().unwrap_or(false)
 }
@@ -78,8 +93,8 @@ fn reads_header(run: &Run<'_>, id: u32) -> bool {
     })
 }
 
-impl<'l> State<'l> {
-    fn new(run: &Run<'_>, levels: &'l [f64]) -> State<'l> {
+impl State {
+    fn new(run: &Run<'_>, levels: &[f64]) -> State {
         let mut counts = run.plan.first.clone();
         for rule in run.learnt.off(run.context.environment.now) {
             if let Some(slot) = counts.get_mut(rule) {
@@ -88,7 +103,7 @@ impl<'l> State<'l> {
         }
         let bounds = Range::exactly(0.0);
         State {
-            levels,
+            levels: levels.to_vec(),
             counts,
             users: run.plan.waiting_users.clone(),
             open: None,
@@ -107,8 +122,15 @@ impl<'l> State<'l> {
         !self.count(id).is_known() && (adds(run, id) || self.users.get(place(id)).is_some_and(|users| *users > 0))
     }
 
-    /// Notes that a rule has run.
+    /// Notes that a rule has run. One that waits for an answer is as undecided as before.
     fn ran(&mut self, run: &Run<'_>, id: u32) {
+        if !run.waits(id) {
+            self.decided(run, id);
+        }
+    }
+
+    /// Notes that nothing more will be known of a rule than its hits so far.
+    fn decided(&mut self, run: &Run<'_>, id: u32) {
         if let Some(slot) = self.counts.get_mut(place(id)) {
             *slot = Range::exactly(run.count(id));
         }
@@ -256,7 +278,7 @@ impl<'l> State<'l> {
     /// Runs the rules that belong to a stage until the score is settled; says whether to go on.
     fn one_by_one(&mut self, run: &mut Run<'_>, order: &[u32], belongs: Stage, metas_known: bool) -> bool {
         for &id in order {
-            if !self.matters(run, id) || is_meta(run, id) || !belongs(run, id) {
+            if !self.matters(run, id) || is_meta(run, id) || run.waits(id) || !belongs(run, id) {
                 continue;
             }
             self.one(run, id);
@@ -364,10 +386,24 @@ impl<'l> State<'l> {
         self.levels.iter().all(|&level| bounds.high + MARGIN < level || bounds.low - MARGIN >= level)
     }
 
+    /// What has not been answered does not hit: so says the report, as long as no answer comes.
+    fn give_up_waiting(&mut self, run: &mut Run<'_>) {
+        for id in std::mem::take(&mut run.asked) {
+            if self.matters(run, id) {
+                self.decided(run, id);
+                self.spread(run, id);
+            }
+        }
+    }
+
     /// Notes what is known of the score, and metas that are known to hit.
     fn finish(mut self, run: &mut Run<'_>, metas_known: bool) {
         if !metas_known {
             self.metas(run);
+        }
+        if !run.asked.is_empty() && !self.is_settled(run) {
+            run.pause(Some(self.clone()));
+            self.give_up_waiting(run);
         }
         let Range { low, high } = self.bounds(run);
         let left = (0u32..).take(self.counts.len()).filter(|&id| self.matters(run, id) && !is_meta(run, id)).count();

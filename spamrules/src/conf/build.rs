@@ -58,8 +58,9 @@ pub(crate) fn rules(gathered: &mut Gathered) -> Rules {
     let mut made = Rules::default();
     for written in gathered.rules.clone() {
         let written = with_tags(gathered, written);
-        let flags = gathered.flags.get(&written.name).map_or_else(|| Flags::parse(""), |words| Flags::parse(words));
+        let mut flags = gathered.flags.get(&written.name).map_or_else(|| Flags::parse(""), |words| Flags::parse(words));
         if let Draft::Eval { function, arguments, .. } = &written.test {
+            flags.spf = eval::auth::asks_spf(function);
             let words = gathered.flags.get(&written.name).map_or("", String::as_str);
             gathered.settings.zones.note(&written.name, function, arguments, words);
         }

@@ -28,6 +28,9 @@ const MAX_CONDITIONS: usize = 200;
 pub struct Options {
     /// Whether rules that ask the network are run: they take their answers from [`crate::Answers`].
     pub network: bool,
+    /// Whether rules that ask SPF are run without `network`, too, because the caller knows what SPF says of some messages. Scores are
+    /// those without a network then.
+    pub spf: bool,
     /// Whether rules that ask Bayes are run.
     pub bayes: bool,
     /// The language of descriptions, such as `en_US` or `fr`.
@@ -39,7 +42,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { network: false, bayes: false, language: "en_US".to_owned(), strikes: 100 }
+        Options { network: false, spf: false, bayes: false, language: "en_US".to_owned(), strikes: 100 }
     }
 }
 

@@ -2,9 +2,10 @@
 //! Tests of SPF, DKIM, ARC, ADSP and DMARC, and of lists whose senders must show one of them. The caller verifies; these compare.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::{Argument, Eval};
-use crate::answers::{Adsp, Dmarc, Signature, SpfIdentity, SpfResult};
+use crate::answers::{Adsp, Dmarc, Signature, SpfIdentity, SpfQuestion, SpfResult};
 use crate::context::Context;
 use crate::headers::{list, text};
 
@@ -96,8 +97,34 @@ fn spf_function(name: &str) -> Option<Eval> {
     })
 }
 
+/// Whether a function compares what SPF says, and asks nobody else.
+pub(crate) fn asks_spf(function: &str) -> bool {
+    function.starts_with("check_for_spf_") || function.starts_with("check_for_def_spf_")
+}
+
 fn spf(context: &Context<'_>, identity: SpfIdentity, wanted: SpfResult) -> u32 {
-    u32::from(context.answers.spf(identity) == Some(wanted))
+    u32::from(spf_result(context, identity) == Some(wanted))
+}
+
+/// What SPF says of the relay that handed the message to the first host of ours. A client's name is asked about only where it can be one, the
+/// sender only where it is known: behind trusted relays it may have changed.
+fn spf_result(context: &Context<'_>, identity: SpfIdentity) -> Option<SpfResult> {
+    let relays = context.relays();
+    let relay = relays.external.first().filter(|relay| !relay.ip.is_empty())?;
+    let sender = match &relay.sender {
+        Some(sender) => sender.clone(),
+        None if relays.trusted.is_empty() => text(context, "EnvelopeFrom:addr"),
+        None => String::new(),
+    };
+    let is_name =
+        relay.helo.contains('.') && !relay.helo.starts_with(['[', '!']) && relay.helo.parse::<IpAddr>().is_err();
+    match identity {
+        SpfIdentity::Helo if !is_name => return None,
+        SpfIdentity::MailFrom if sender.is_empty() => return None,
+        _ => {}
+    }
+    let sender = sender.to_lowercase();
+    context.answers.spf(&SpfQuestion { identity, client: &relay.ip, helo: &relay.helo, sender: &sender })
 }
 
 fn spf_listed(context: &Context<'_>, lists: [&str; 2]) -> u32 {
@@ -235,8 +262,10 @@ mod tests {
     struct Signed(&'static str, bool);
 
     impl Answers for Signed {
-        fn spf(&self, identity: SpfIdentity) -> Option<SpfResult> {
-            Some(if identity == SpfIdentity::Helo { SpfResult::None } else { SpfResult::Pass })
+        fn spf(&self, question: &SpfQuestion<'_>) -> Option<SpfResult> {
+            assert_eq!((question.client, question.helo), ("203.0.113.7", "mail.example.org"));
+            assert_eq!(question.sender, "a@bounce.example.org");
+            Some(if question.identity == SpfIdentity::Helo { SpfResult::None } else { SpfResult::Pass })
         }
 
         fn dkim(&self) -> Option<Vec<Signature>> {
@@ -256,7 +285,8 @@ mod tests {
         }
     }
 
-    const MESSAGE: &str = "Return-Path: <a@bounce.example.org>\nFrom: a@example.org\n\nx\n";
+    const MESSAGE: &str = "Return-Path: <A@bounce.example.org>\n\
+        Received: from mail.example.org (unknown [203.0.113.7]) by mx (Postfix) with ESMTP id 1111\nFrom: a@example.org\n\nx\n";
 
     fn hit(answers: &Signed, name: &str, arguments: &[&str]) -> u32 {
         with(MESSAGE, &[], answers, name, arguments)
@@ -269,6 +299,31 @@ mod tests {
         assert_eq!((hit(&own, "check_for_spf_helo_none", &[]), hit(&own, "check_for_spf_helo_pass", &[])), (1, 0));
         assert_eq!((hit(&own, "check_dmarc_quarantine", &[]), hit(&own, "check_dmarc_pass", &[])), (1, 0));
         assert_eq!((hit(&own, "check_arc_signed", &[]), hit(&own, "check_arc_valid", &[])), (1, 0));
+    }
+
+    #[test]
+    fn spf_is_asked_only_for_what_can_be_known() {
+        struct Any;
+        impl Answers for Any {
+            fn spf(&self, _: &SpfQuestion<'_>) -> Option<SpfResult> {
+                Some(SpfResult::Fail)
+            }
+        }
+        let hits = |message: &str| {
+            ["check_for_spf_fail", "check_for_spf_helo_fail"].map(|name| with(message, &[], &Any, name, &[]))
+        };
+        let relay = |helo: &str| {
+            format!("Received: from {helo} (a.example.org [203.0.113.7]) by mx (Postfix) with SMTP id 1111\n")
+        };
+        let sender = "Return-Path: <a@example.org>\n";
+        assert_eq!(hits(&format!("{sender}{}\nx\n", relay("mail.example.org"))), [1, 1]);
+        assert_eq!(hits(&format!("Return-Path: <>\n{}\nx\n", relay("mail.example.org"))), [0, 1]);
+        for helo in ["localhost", "[203.0.113.7]", "203.0.113.7"] {
+            assert_eq!(hits(&format!("{sender}{}\nx\n", relay(helo))), [1, 0], "{helo}");
+        }
+        assert_eq!(hits(&format!("{sender}\nx\n")), [0, 0], "no client");
+        assert!(asks_spf("check_for_spf_helo_pass") && asks_spf("check_for_def_spf_whitelist_from"));
+        assert!(!asks_spf("check_spf_skipped_noenvfrom") && !asks_spf("check_rbl"));
     }
 
     #[test]

@@ -124,7 +124,8 @@ fn check_dns_sender(context: &Context<'_>, _: &[Argument]) -> u32 {
     let sender = text(context, "EnvelopeFrom:addr").to_ascii_lowercase();
     let Some((_, host)) = sender.rsplit_once('@').filter(|(_, host)| host.contains('.')) else { return 0 };
     let none = |record| context.answers.dns(host, record).is_some_and(|found| found.is_empty());
-    u32::from(none(Record::A) && none(Record::Mx))
+    // Both are asked, whatever the first one says: who looks them up does it at once.
+    u32::from(none(Record::A) & none(Record::Mx))
 }
 
 /// `(rule)`: a URI is in the list that a directive gave under the name of the rule.
