@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use common::address::Address;
 use common::config::{Mistakes, Source};
+use common::dns::DnsSettings;
 use common::handover::HandoverSettings;
 use common::mail::hostname;
 use common::net::SocketOptions;
@@ -44,6 +45,8 @@ pub const ANSWER_MARGIN: std::time::Duration = std::time::Duration::from_secs(2)
 pub struct Settings {
     /// `[store]`
     pub store: StoreSettings,
+    /// `[dns]`
+    pub dns: DnsSettings,
     /// `[log]`
     pub log: LogSettings,
     /// `[contentd]`
@@ -86,6 +89,7 @@ impl Settings {
         let mut mistakes = Mistakes::new();
         let settings = Settings {
             store: StoreSettings::read(source, &mut mistakes),
+            dns: DnsSettings::read(source, &mut mistakes),
             log: source.section("log", &mut mistakes),
             contentd: source.section("contentd", &mut mistakes),
             antivirus: source.section("antivirus", &mut mistakes),

@@ -169,9 +169,10 @@ impl Daemon {
         ];
         let total = next.spool_total.0;
         let unpack = settings.unpack.clone();
-        // Where other rules are configured, a mistake in them is one of the configuration. Otherwise the last good ones stay, and the
+        // Where other rules are configured, or others of them run, a mistake in them is one of the configuration. Otherwise the last good ones stay, and the
         // rest of the configuration is not held up.
-        let others = old.settings.spam.rules != settings.spam.rules;
+        let (before, after) = (&old.settings.spam, &settings.spam);
+        let others = (&before.rules, before.network) != (&after.rules, after.network);
         let rules = if others { Some(self.rules.read(&settings.spam).map_err(rules_mistake)?) } else { None };
         let spam = settings.spam.clone();
         self.running.store(Arc::new(Running::new(settings, self.helpers.clone(), Arc::clone(&self.rules))?));

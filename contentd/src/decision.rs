@@ -67,6 +67,7 @@ pub(crate) struct Decision {
     required: Option<f64>,
     tests: String,
     bound: String,
+    lookups: String,
     nexthop_reply: Option<String>,
     receive: Duration,
     inspect: Duration,
@@ -92,6 +93,7 @@ impl Decision {
             required: None,
             tests: String::new(),
             bound: String::new(),
+            lookups: String::new(),
             nexthop_reply: None,
             receive: Duration::ZERO,
             inspect: Duration::ZERO,
@@ -127,6 +129,9 @@ impl Decision {
             (self.score, self.required) = (Some(spam.score), Some(spam.required));
             self.tests = headers::tests(headers::symbols(findings, ambiguity), ",");
             self.bound = headers::bound(findings).unwrap_or_default();
+            if findings.asked.asked > 0 {
+                self.lookups = findings.asked.to_string();
+            }
         }
     }
 
@@ -187,6 +192,7 @@ impl Decision {
             required = shown(self.required),
             tests = self.tests,
             bound = self.bound,
+            lookups = self.lookups,
             nexthop_reply = self.nexthop_reply.as_deref().unwrap_or(""),
             took_ms = micros(took) / 1000,
             receive_us = micros(self.receive),

@@ -12,6 +12,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use common::spf::SpfResult;
+
 use crate::smtp::xforward::{self, Attribute};
 
 /// What the SMTP dialogue says about a message, apart from its content.
@@ -27,13 +29,15 @@ pub struct Envelope {
     pub client: Client,
     /// The SIZE= parameter of MAIL (RFC 1870), in bytes: a claim, not a fact.
     pub size_declared: Option<u64>,
+    /// What policyd says of SPF, where it hands that over: of the sender's domain, or of the client's name where there is no sender.
+    pub spf: Option<SpfResult>,
 }
 
 impl Envelope {
     /// An envelope without recipients yet; the declared size is read from the sender's parameters.
     pub fn new(id: MessageId, sender: Path, client: Client) -> Envelope {
         let size_declared = sender.size();
-        Envelope { id, sender, recipients: Vec::new(), client, size_declared }
+        Envelope { id, sender, recipients: Vec::new(), client, size_declared, spf: None }
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Findings {
     pub symbols: Vec<Symbol>,
     /// What the rules say; none when none are configured, or when they could not be run, which a finding tells then.
     pub spam: Option<Spam>,
+    /// What the rules have asked the network.
+    pub asked: Asked,
     /// The deadline came before all stages were done.
     pub out_of_time: bool,
 }
@@ -172,6 +174,21 @@ pub struct Symbol {
     pub score: f64,
     /// What it means, for people.
     pub description: String,
+}
+
+/// Questions of the spam rules to the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// How many were asked.
+    pub asked: usize,
+    /// How many answers came in time, "nothing" for one.
+    pub answered: usize,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.answered, self.asked)
+    }
 }
 
 /// What the rules say, and what other signs of spam add to it.

@@ -91,7 +91,7 @@ impl Pipeline {
             banned,
             checks,
             active: settings.active.clone(),
-            spam: Stage::new(settings, rules, Arc::clone(&processors)),
+            spam: Stage::new(settings, rules, Arc::clone(&processors))?,
             common_passwords: settings.unpack.passwords.then(|| settings.unpack.common_passwords.clone().into()),
             helpers: None,
             engines,

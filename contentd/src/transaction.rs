@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes};
 use common::orders::Order;
+use common::spf::SpfResult;
 use common::units::Period;
 use metrics::counter;
 use tokio::sync::OwnedSemaphorePermit;
@@ -307,6 +308,7 @@ impl<'a> Transaction<'a> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let handover = Handover::read(section(&head), &self.envelope, secret, now);
         self.decision.taken_over(&handover);
+        self.envelope.spf = handover.spf.as_deref().and_then(SpfResult::from_word);
         match handover.unusable {
             // What was ordered must not be left out; when the client comes again, policyd gives its order anew.
             Some(_) => Err(self.stop(451, "4.3.0", "local error, try again later", "order-unusable")),

@@ -230,7 +230,7 @@ async fn tell_rules(settings: &Settings, store: &Store, id: &str) -> Result<(), 
     let envelope = Envelope::new(MessageId::generate(), MailPath::from_address(&kept.entry.sender), client);
     let limits = Limits::of(&settings.spam);
     let seen = Bytes::copy_from_slice(raw.get(..limits.size).unwrap_or(&raw));
-    let job = Job::new(Arc::new(set), &envelope, &settings.contentd.own_name(), seen, limits);
+    let mut job = Job::new(Arc::new(set), &envelope, &settings.contentd.own_name(), seen, limits);
     let report = job.run().report;
     let required = settings.spam.tag_level.map_or(report.required, |level| level.0);
     let hits = report.hits.len();

@@ -18,4 +18,5 @@ mod quarantine;
 mod reuse;
 mod service;
 mod spam;
+mod spam_network;
 mod spam_stats;

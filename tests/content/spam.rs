@@ -24,7 +24,7 @@ header   ENVELOPE  EnvelopeFrom =~ /^sender\\@example\\.org$/
 score    ENVELOPE  0.125
 ";
 
-fn folder(rules: &str) -> TempDir {
+pub(crate) fn folder(rules: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("50_test.cf"), rules).unwrap();
     folder
@@ -38,7 +38,7 @@ async fn filter(rules: &Path, lines: &str) -> (Filter, NextHop) {
     (filter, hop)
 }
 
-fn message(subject: &str, body: &str) -> String {
+pub(crate) fn message(subject: &str, body: &str) -> String {
     format!(
         "X-Spam-Flag: NO\r\nFrom: a@example.org\r\nx-spam-status: No, score=-100\r\n\ttests=[]\r\n\
          Date: Sun, 22 Nov 2026 12:00:00 +0000\r\nSubject: {subject}\r\nX-Spam-Whatever: 1\r\n\r\n{body}\r\n"
@@ -46,7 +46,7 @@ fn message(subject: &str, body: &str) -> String {
 }
 
 /// Sends a message as Postfix passes it on for a client; the reply.
-async fn deliver(filter: &Filter, message: &str) -> String {
+pub(crate) async fn deliver(filter: &Filter, message: &str) -> String {
     let mut client = SmtpClient::greeted(&filter.address).await;
     let xforward = "XFORWARD NAME=client.example.org ADDR=192.0.2.7 HELO=helo.example.org PROTO=ESMTP IDENT=4F2";
     for command in [xforward, "MAIL FROM:<sender@example.org>", "RCPT TO:<b@example.net>"] {
@@ -59,7 +59,7 @@ async fn deliver(filter: &Filter, message: &str) -> String {
 }
 
 /// The last message that the next hop has got.
-async fn received(hop: &NextHop) -> String {
+pub(crate) async fn received(hop: &NextHop) -> String {
     String::from_utf8(hop.idle().await.messages.last().expect("a message").message()).unwrap()
 }
 

@@ -46,6 +46,13 @@ impl SpfResult {
             Self::Permerror => "permerror",
         }
     }
+
+    /// The result for a word of RFC 8601.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::None, Self::Neutral, Self::Pass, Self::Fail, Self::Softfail, Self::Temperror, Self::Permerror]
+            .into_iter()
+            .find(|result| result.word() == word)
+    }
 }
 
 /// What is asked.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use spamrules::{Budget, Environment, Message, NoAnswers, Report};
+use spamrules::{Budget, Checked, Environment, Message, Report, Waiting};
 
 use super::clock::RuleClock;
 use super::hop;
+use super::notebook::Notebook;
 use super::set::RuleSet;
 use super::settings::SpamSettings;
 use crate::budget::thread_time;
@@ -42,6 +43,8 @@ impl Limits {
 pub struct Done {
     /// What the rules say.
     pub report: Report,
+    /// Set when answers to what they have asked could change something.
+    pub waiting: Option<Waiting>,
     /// Processor time that it took.
     pub cpu: Duration,
 }
@@ -61,28 +64,36 @@ pub struct Job {
     pub limits: Limits,
     /// The scores of the rules at which what is done with the message changes; empty: all rules run.
     pub levels: Vec<f64>,
+    /// What the rules have asked the network, and what is known of it.
+    pub notebook: Notebook,
+    /// Set when the rules have run before and some of them waited for answers.
+    pub waiting: Option<Waiting>,
+    /// The message as the rules see it, once it has been read.
+    message: Option<Message>,
 }
 
 impl Job {
-    /// The job for a message.
+    /// The job for a message, the network not being asked.
     pub fn new(rules: Arc<RuleSet>, envelope: &Envelope, hostname: &str, raw: Bytes, limits: Limits) -> Job {
         let now = Timestamp::now();
         let hop = hop::lines(envelope, hostname, now, hop::newline(&raw));
-        Job { rules, raw, hop, now, limits, levels: Vec::new() }
+        let notebook = Notebook::closed(envelope);
+        Job { rules, raw, hop, now, limits, levels: Vec::new(), notebook, waiting: None, message: None }
     }
 
-    /// Runs the rules. Blocks.
-    pub fn run(&self) -> Done {
+    /// Runs the rules, those that waited for answers when they have run before. Blocks.
+    pub fn run(&mut self) -> Done {
         let begun = thread_time();
-        let report = self.check();
-        Done { report, cpu: thread_time().saturating_sub(begun) }
+        let Checked { report, waiting } = self.check();
+        Done { report, waiting, cpu: thread_time().saturating_sub(begun) }
     }
 
-    fn check(&self) -> Report {
-        let message = match self.hop.is_empty() {
+    fn check(&mut self) -> Checked {
+        let read = || match self.hop.is_empty() {
             true => Message::parse(&self.raw),
             false => Message::parse(&[&self.hop, &self.raw[..]].concat()),
         };
+        let message = &*self.message.get_or_insert_with(read);
         let clock = RuleClock::start();
         let time = || clock.now();
         let budget = Budget {
@@ -94,6 +105,9 @@ impl Job {
             levels: &self.levels,
         };
         let environment = Environment { now: self.now.as_second() };
-        self.rules.rules.check(&message, &environment, &NoAnswers, budget)
+        match self.waiting.take() {
+            None => self.rules.rules.begin(message, &environment, &self.notebook, budget),
+            Some(waiting) => self.rules.rules.resume(waiting, message, &environment, &self.notebook, budget),
+        }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! SpamAssassin's rules in contentd: which files (`settings`, `folder`), the set in force (`set`, `watch`), what they see of a message (`hop`,
-//! `job`), the stage of the pipeline (`stage`), which of them are switched off (`off`), what is shown of it (`headers`, `explain`), what they have done so far (`account`, `tally`). The rules
+//! `job`), what they ask the network (`notebook`, `lookup`), the stage of the pipeline (`stage`), which of them are switched off (`off`), what is shown of it (`headers`, `explain`), what they have done so far (`account`, `tally`). The rules
 //! themselves are the library spamrules; what follows from a score is `verdict`.
 
 pub mod account;
@@ -10,6 +10,8 @@ pub mod folder;
 pub mod headers;
 pub mod hop;
 pub mod job;
+pub mod lookup;
+pub mod notebook;
 mod off;
 pub mod set;
 pub mod settings;

@@ -114,7 +114,7 @@ impl RuleSet {
         };
         let texts = texts?;
         let files = names.iter().map(String::as_str).zip(texts.iter().map(Vec::as_slice));
-        let rules = Ruleset::load(files, Options::default(), &include);
+        let rules = Ruleset::load(files, options(settings), &include);
         let stamp = stamp.into_inner();
         if rules.is_empty() {
             return Err(LoadError::NoRules { files: stamp.len() });
@@ -143,6 +143,11 @@ impl RuleSet {
         let settings = SpamSettings { rules: vec![folder.path().to_owned()], ..SpamSettings::default() };
         Arc::new(RuleSet::read(&settings, 1).expect("good rules"))
     }
+}
+
+/// Which rules run. Those on SPF do so in any case: policyd may hand over what it has found.
+fn options(settings: &SpamSettings) -> Options {
+    Options { network: settings.network, spf: true, ..Options::default() }
 }
 
 /// The holder of the set in force.

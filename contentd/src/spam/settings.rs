@@ -11,6 +11,10 @@ use crate::scan::scores::Score;
 
 /// Longest `subject_tag`.
 const MAX_TAG: usize = 60;
+/// Longest `network_time`: Postfix and its client wait meanwhile.
+const MAX_NETWORK_TIME: Duration = Duration::from_secs(60);
+/// Most `network_questions`.
+const MAX_QUESTIONS: u32 = 1000;
 
 /// Section `[spam]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,12 @@ pub struct SpamSettings {
     pub time: Period,
     /// The same for one rule; one that takes more is set aside for the message.
     pub rule_time: Period,
+    /// Whether rules that ask the network do so.
+    pub network: bool,
+    /// How long a message waits for all answers together.
+    pub network_time: Period,
+    /// Most questions that the rules ask for one message.
+    pub network_questions: u32,
     /// How long it is remembered what the rules did on a day.
     pub stats_keep: Period,
 }
@@ -55,6 +65,9 @@ impl Default for SpamSettings {
             max_size: Size(400 * 1024),
             time: Period::seconds(2),
             rule_time: Period(Duration::from_millis(200)),
+            network: false,
+            network_time: Period::seconds(2),
+            network_questions: 100,
             stats_keep: Period::seconds(400 * 86_400),
         }
     }
@@ -84,6 +97,12 @@ impl SpamSettings {
             if time.0.is_zero() {
                 wrong.push((key, "must not be 0".to_owned()));
             }
+        }
+        if self.network_time.0 < Duration::from_millis(10) || self.network_time.0 > MAX_NETWORK_TIME {
+            wrong.push(("network_time", "must be between 10ms and 60s".to_owned()));
+        }
+        if self.network_questions == 0 || self.network_questions > MAX_QUESTIONS {
+            wrong.push(("network_questions", format!("must be between 1 and {MAX_QUESTIONS}")));
         }
         if self.stats_keep < Period::seconds(86_400) {
             wrong.push(("stats_keep", "must be at least 1d".to_owned()));
@@ -123,13 +142,26 @@ mod tests {
             max_size: Size(0),
             time: zero,
             rule_time: zero,
+            network_time: zero,
+            network_questions: 0,
             stats_keep: zero,
             ..SpamSettings::default()
         };
         let keys: Vec<_> = wrong.mistakes().iter().map(|(key, _)| *key).collect();
         assert_eq!(
             keys,
-            ["rules", "header_level", "tag_level", "subject_tag", "max_size", "time", "rule_time", "stats_keep"]
+            [
+                "rules",
+                "header_level",
+                "tag_level",
+                "subject_tag",
+                "max_size",
+                "time",
+                "rule_time",
+                "network_time",
+                "network_questions",
+                "stats_keep"
+            ]
         );
     }
 }

@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
+use common::config::{Mistake, Mistakes};
 use metrics::{counter, histogram};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::job::{Done, Job, Limits};
+use super::lookup::{self, Lookups};
+use super::notebook::Notebook;
 use super::set::Rules;
 use super::{STAGE, rounded};
 use crate::ambiguity::AmbiguitySettings;
@@ -16,6 +19,9 @@ use crate::envelope::Envelope;
 use crate::findings::{Finding, FindingKind, Findings, Spam};
 use crate::spool::Message;
 use spamrules::{Reason, Report};
+
+/// How often answers may lead to further questions: name servers of a domain, their addresses, those in a list.
+const ROUNDS: usize = 3;
 
 /// The stage, ready for use.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ pub struct Stage {
     /// Whether all rules run for every message.
     all: bool,
     ambiguity: AmbiguitySettings,
+    /// Who asks the network; none: nobody does.
+    lookups: Option<Lookups>,
     /// Our name.
     hostname: String,
     /// One permit per processor, shared with other stages.
@@ -36,9 +44,10 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Makes it ready.
-    pub fn new(settings: &Settings, rules: Arc<Rules>, processors: Arc<Semaphore>) -> Stage {
-        Stage {
+    /// Makes it ready. Error: there are no name servers to ask.
+    pub fn new(settings: &Settings, rules: Arc<Rules>, processors: Arc<Semaphore>) -> Result<Stage, Mistakes> {
+        Ok(Stage {
+            lookups: lookups(settings)?,
             rules,
             limits: Limits::of(&settings.spam),
             tag_level: settings.spam.tag_level.map(|level| level.0),
@@ -51,7 +60,7 @@ impl Stage {
             ambiguity: settings.ambiguity.clone(),
             hostname: settings.contentd.own_name(),
             processors,
-        }
+        })
     }
 
     /// The rules.
@@ -79,16 +88,12 @@ impl Stage {
         if !(whole || self.all) {
             job.levels = self.further_levels.iter().chain([&required]).map(|level| level - others).collect();
         }
-        // The semaphore is never closed, so this always gives a permit.
-        let permit = Arc::clone(&self.processors).acquire_owned().await;
-        job.limits.time = job.limits.time.min(deadline.saturating_duration_since(Instant::now()));
-        let run = move || {
-            let _permit = permit;
-            job.run()
-        };
-        let done = tokio::task::spawn_blocking(run).await;
+        if let Some(lookups) = &self.lookups {
+            job.notebook = Notebook::new(envelope, lookups.most());
+        }
+        let done = self.rate(job, findings, deadline).await;
         histogram!("octroi_contentd_stage_seconds", "stage" => STAGE).record(started.elapsed().as_secs_f64());
-        let Done { report, cpu } = done.map_err(|error| error.to_string())?;
+        let Done { report, cpu, .. } = done?;
         histogram!("octroi_contentd_spam_cpu_seconds").record(cpu.as_secs_f64());
         note(&report, findings);
         if !report.set_aside.is_empty() {
@@ -99,11 +104,75 @@ impl Stage {
         Ok(())
     }
 
+    /// Runs the rules, looks up what they ask, and goes on with what has come.
+    async fn rate(&self, job: Job, findings: &mut Findings, deadline: Instant) -> Result<Done, String> {
+        let (mut job, mut done) = self.on_processor(job, deadline).await?;
+        let Some(lookups) = &self.lookups else { return Ok(done) };
+        let until = deadline.min(Instant::now() + lookups.time());
+        for _ in 0..ROUNDS {
+            if done.waiting.is_none() || Instant::now() >= until {
+                break;
+            }
+            let questions = job.notebook.take_wanted();
+            if questions.is_empty() {
+                break;
+            }
+            let telling = job.notebook.learn(lookups.ask(questions, until).await);
+            if !telling {
+                // The report says already what it would say with "nothing".
+                done.waiting = None;
+                break;
+            }
+            let cpu = done.cpu;
+            job.waiting = done.waiting.take();
+            job.limits.time = self.limits.time.saturating_sub(cpu);
+            (job, done) = self.on_processor(job, deadline).await?;
+            done.cpu += cpu;
+        }
+        note_asked(&job.notebook, done.waiting.is_some(), findings);
+        Ok(done)
+    }
+
+    /// Runs the rules when a processor is free.
+    async fn on_processor(&self, mut job: Job, deadline: Instant) -> Result<(Job, Done), String> {
+        // The semaphore is never closed, so this always gives a permit.
+        let permit = Arc::clone(&self.processors).acquire_owned().await;
+        job.limits.time = job.limits.time.min(deadline.saturating_duration_since(Instant::now()));
+        let run = move || {
+            let _permit = permit;
+            let done = job.run();
+            (job, done)
+        };
+        tokio::task::spawn_blocking(run).await.map_err(|error| error.to_string())
+    }
+
     /// What others have found that is a sign of spam.
     fn others(&self, findings: &Findings) -> f64 {
         let others: f64 = findings.symbols.iter().map(|symbol| symbol.score).sum();
         let ambiguities: f64 = self.ambiguity.scores(findings).iter().map(|(_, points)| points.value()).sum();
         others + ambiguities
+    }
+}
+
+/// Who asks the network, where that is wanted.
+fn lookups(settings: &Settings) -> Result<Option<Lookups>, Mistakes> {
+    let spam = &settings.spam;
+    if !spam.network || spam.rules.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |message| Mistake { origin: "configuration".to_owned(), key: "dns.servers".to_owned(), message };
+    let resolver = settings.dns.resolver().map_err(wrong)?;
+    Ok(Some(Lookups::new(spam, resolver, settings.contentd.own_name())))
+}
+
+/// Notes what has come of the questions. `open`: rules still wait for answers.
+fn note_asked(notebook: &Notebook, open: bool, findings: &mut Findings) {
+    findings.asked = notebook.asked();
+    if notebook.is_full() && findings.asked.asked > 0 {
+        partial(findings, "questions");
+    }
+    if open || findings.asked.answered < findings.asked.asked {
+        partial(findings, "network");
     }
 }
 
@@ -157,6 +226,7 @@ pub fn describe_metrics() {
     );
     describe_gauge!("octroi_contentd_spam_rule_off", "1 while this rule is switched off");
     describe_counter!("octroi_contentd_spam_bounded_total", "Messages for which not all rules had to run");
+    lookup::describe_metrics();
     describe_gauge!("octroi_contentd_spam_rule_errors", "Wrong lines in the files of the set in force");
 }
 
