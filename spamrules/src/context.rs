@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use crate::answers::Answers;
+use crate::extension::{self, Extension};
 use crate::message::Message;
 use crate::relays::Relays;
 use crate::settings::Settings;
@@ -27,6 +28,7 @@ pub(crate) struct Context<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) environment: &'a Environment,
     pub(crate) answers: &'a dyn Answers,
+    extensions: &'a [Extension],
     texts: OnceCell<Texts>,
     uris: OnceCell<Uris>,
     relays: OnceCell<Relays>,
@@ -34,7 +36,16 @@ pub(crate) struct Context<'a> {
     reads_source: Cell<bool>,
     tags: RefCell<BTreeMap<String, Vec<String>>>,
     memos: RefCell<HashMap<TypeId, Rc<dyn Any>>>,
+    /// Header fields that extensions have made, by their names in lower case.
+    made: RefCell<HashMap<String, Option<Vec<u8>>>>,
+    /// What rules have found, by their names.
+    notes: RefCell<Vec<(String, String)>>,
 }
+
+/// Notes of one message; more would help nobody.
+const MAX_NOTES: usize = 1_000;
+/// Longest note, in bytes.
+const MAX_NOTE: usize = 300;
 
 impl<'a> Context<'a> {
     pub(crate) fn new(
@@ -48,6 +59,7 @@ impl<'a> Context<'a> {
             settings,
             environment,
             answers,
+            extensions: &[],
             texts: OnceCell::new(),
             uris: OnceCell::new(),
             relays: OnceCell::new(),
@@ -55,7 +67,60 @@ impl<'a> Context<'a> {
             reads_source: Cell::new(false),
             tags: RefCell::default(),
             memos: RefCell::default(),
+            made: RefCell::default(),
+            notes: RefCell::default(),
         }
+    }
+
+    /// The same with extensions of the caller's.
+    pub(crate) fn with_extensions(mut self, extensions: &'a [Extension]) -> Context<'a> {
+        self.extensions = extensions;
+        self
+    }
+
+    /// A header field that an extension makes; made once, and not there while it is being made.
+    pub(crate) fn made_header(&self, name: &str) -> Option<Vec<u8>> {
+        if self.extensions.is_empty() {
+            return None;
+        }
+        let name = name.to_ascii_lowercase();
+        if let Some(known) = self.made.borrow().get(&name) {
+            return known.clone();
+        }
+        self.made.borrow_mut().insert(name.clone(), None);
+        let value = extension::header(self, self.extensions, &name);
+        self.made.borrow_mut().insert(name, value.clone());
+        value
+    }
+
+    /// Says what the rule that is being evaluated has found.
+    pub(crate) fn note(&self, text: impl Into<String>) {
+        let mut notes = self.notes.borrow_mut();
+        if notes.len() < MAX_NOTES {
+            let mut text: String = text.into();
+            text.truncate((0..=MAX_NOTE.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0));
+            notes.push((self.rule(), text));
+        }
+    }
+
+    /// What all rules have found, by their names.
+    pub(crate) fn notes(&self) -> Vec<(String, String)> {
+        self.notes.borrow().clone()
+    }
+
+    pub(crate) fn set_notes(&self, notes: Vec<(String, String)>) {
+        self.notes.replace(notes);
+    }
+
+    /// What a rule has found, each thing once.
+    pub(crate) fn notes_of(&self, rule: &str) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for (_, text) in self.notes.borrow().iter().filter(|(by, _)| by == rule) {
+            if !found.contains(text) {
+                found.push(text.clone());
+            }
+        }
+        found
     }
 
     /// The texts that body and rawbody rules read.

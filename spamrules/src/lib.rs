@@ -5,11 +5,14 @@
 //! and a budget; it gets the rules that hit, with their scores. There is no I/O and no clock in here.
 
 mod answers;
+mod autolearn;
 mod check;
 mod conf;
 mod context;
+mod digest;
 mod domains;
 mod eval;
+mod extension;
 mod headers;
 mod learnt;
 mod lint;
@@ -26,17 +29,21 @@ mod scores;
 mod settings;
 mod text;
 mod uri;
+mod view;
 
 pub use answers::{
     Adsp, Answers, Arc, Dcc, Dmarc, NoAnswers, Razor, Record, Signature, SpfIdentity, SpfQuestion, SpfResult,
 };
+pub use autolearn::Autolearn;
 pub use check::{Bound, Budget, Checked, Clock, Hit, Reason, Report, SetAside, Waiting};
 pub use conf::Options;
 pub use context::Environment;
+pub use extension::Extension;
 pub use lint::{Remark, Severity};
 pub use listed::{Listed, State};
 pub use message::Message;
 pub use ruleset::Ruleset;
+pub use view::{PartView, View};
 
 /// The example of the README, compiled and run with the other tests.
 #[cfg(doctest)]

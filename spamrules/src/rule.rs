@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! What a rule is: its test, its flags, and where it was written.
 
-use crate::eval::{Argument, Eval};
+use crate::eval::Argument;
+use crate::extension::Function;
 use crate::headers::Selector;
 use crate::meta::Expression;
 use crate::regexes::{Pattern, Source};
@@ -63,6 +64,7 @@ impl Draft {
 
 /// `tflags`: how a rule counts and when it runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "words of a directive, independent of each other")]
 pub(crate) struct Flags {
     pub(crate) multiple: bool,
     /// 0: no limit.
@@ -74,6 +76,13 @@ pub(crate) struct Flags {
     pub(crate) spf: bool,
     pub(crate) nice: bool,
     pub(crate) concat: bool,
+    /// `userconf`: it hits because of what a user or an administrator has set.
+    pub(crate) user: bool,
+    pub(crate) no_autolearn: bool,
+    pub(crate) autolearn_force: bool,
+    /// Its points count as those of the header, or of the body.
+    pub(crate) autolearn_head: bool,
+    pub(crate) autolearn_body: bool,
     /// First and last part that a mimeheader rule reads, counted from 1.
     pub(crate) range: (u32, u32),
 }
@@ -93,6 +102,11 @@ impl Flags {
                     "learn" => flags.learn = true,
                     "nice" => flags.nice = true,
                     "concat" => flags.concat = true,
+                    "userconf" => flags.user = true,
+                    "noautolearn" => flags.no_autolearn = true,
+                    "autolearn_force" => flags.autolearn_force = true,
+                    "autolearn_header" => flags.autolearn_head = true,
+                    "autolearn_body" => flags.autolearn_body = true,
                     _ => {}
                 },
             }
@@ -158,7 +172,7 @@ pub(crate) enum Test {
     },
     Eval {
         kind: EvalKind,
-        function: Eval,
+        function: Function,
         arguments: Vec<Argument>,
     },
     Meta {

@@ -7,7 +7,7 @@ use crate::answers::Answers;
 use crate::check::{self, Budget, Checked, Report, Waiting};
 use crate::conf::build::{self, Rules};
 use crate::conf::draft::Gathered;
-use crate::conf::{Options, Reader, Resolver};
+use crate::conf::{Options, Plugins, Reader, Resolver};
 use crate::context::{Context, Environment};
 use crate::learnt::Learnt;
 use crate::lint::Remark;
@@ -31,6 +31,7 @@ pub struct Ruleset {
     scores: Arc<Vec<f64>>,
     plan: Arc<Plan>,
     learnt: Arc<Learnt>,
+    plugins: Arc<Vec<String>>,
     required: f64,
 }
 
@@ -44,8 +45,8 @@ impl Ruleset {
         options: Options,
         resolver: &dyn Fn(&str) -> Option<Vec<u8>>,
     ) -> Ruleset {
-        let mut gathered = read(files, &options, resolver, Gathered::default());
-        let rules = build::rules(&mut gathered);
+        let (mut gathered, plugins) = read(files, &options, resolver, Gathered::default());
+        let rules = build::rules(&mut gathered, &options.extensions);
         gathered.note_inert();
         let remarks = std::mem::take(&mut gathered.remarks);
         let all_scores = build::scores_of(&gathered, &rules);
@@ -55,6 +56,7 @@ impl Ruleset {
             plan: Arc::new(Plan::new(&rules, &scores, &options)),
             learnt: Arc::new(Learnt::new(rules.rules.len(), options.strikes)),
             scores: Arc::new(scores),
+            plugins: Arc::new(plugins.names()),
             required: gathered.required.unwrap_or(REQUIRED),
             options: Arc::new(options),
             rules: Arc::new(rules),
@@ -75,7 +77,7 @@ impl Ruleset {
             .zip(self.all_scores.iter())
             .map(|(rule, scores)| (rule.name.clone(), *scores))
             .collect();
-        let mut gathered = read([(name, text)], &self.options, &|_| None, base);
+        let (mut gathered, _) = read([(name, text)], &self.options, &|_| None, base);
         let all_scores = build::scores_of(&gathered, &self.rules);
         let remarks = std::mem::take(&mut gathered.remarks);
         let scores = chosen(&all_scores, &self.options);
@@ -121,6 +123,11 @@ impl Ruleset {
         self.learnt.off(now).filter_map(|rule| Some(self.rules.rules.get(rule)?.name.as_str())).collect()
     }
 
+    /// The plugins that count as loaded, sorted by name: those of a fresh installation, those of `loadplugin` lines, and extensions.
+    pub fn plugins(&self) -> &[String] {
+        &self.plugins
+    }
+
     /// What there is to know about each rule, in the order of [`Ruleset::rules`].
     pub fn list(&self) -> impl Iterator<Item = Listed<'_>> {
         let rules = self.rules.rules.iter().zip(self.scores.iter());
@@ -147,8 +154,8 @@ impl Ruleset {
         answers: &dyn Answers,
         budget: Budget<'_>,
     ) -> Checked {
-        let context = Context::new(message, &self.settings, environment, answers);
-        self.with_required(check::run(self.setting(), &context, budget))
+        let context = self.context(message, environment, answers);
+        check::run(self.setting(), &context, budget)
     }
 
     /// Goes on with answers that have come meanwhile. Only rules that waited for one run again, and may ask for more: who asks for the
@@ -161,23 +168,29 @@ impl Ruleset {
         answers: &dyn Answers,
         budget: Budget<'_>,
     ) -> Checked {
-        let context = Context::new(message, &self.settings, environment, answers);
-        self.with_required(check::resume(self.setting(), &context, budget, waiting))
+        let context = self.context(message, environment, answers);
+        check::resume(self.setting(), &context, budget, waiting)
+    }
+
+    fn context<'c>(
+        &'c self,
+        message: &'c Message,
+        environment: &'c Environment,
+        answers: &'c dyn Answers,
+    ) -> Context<'c> {
+        Context::new(message, &self.settings, environment, answers).with_extensions(&self.options.extensions)
     }
 
     fn setting(&self) -> check::Setting<'_> {
         check::Setting {
             rules: &self.rules,
             scores: &self.scores,
+            all_scores: &self.all_scores,
             options: &self.options,
             plan: &self.plan,
             learnt: &self.learnt,
+            required: self.required,
         }
-    }
-
-    fn with_required(&self, mut checked: Checked) -> Checked {
-        checked.report.required = self.required;
-        checked
     }
 }
 
@@ -186,12 +199,12 @@ fn read<'f>(
     options: &Options,
     resolver: Resolver<'_>,
     gathered: Gathered,
-) -> Gathered {
+) -> (Gathered, Plugins) {
     let mut reader = Reader::new(options, resolver, gathered);
     for (name, text) in files {
         reader.file(name, text);
     }
-    reader.gathered
+    (reader.gathered, reader.plugins)
 }
 
 fn chosen(scores: &[Scores], options: &Options) -> Vec<f64> {

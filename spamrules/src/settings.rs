@@ -32,5 +32,7 @@ areas! {
     freemail: crate::eval::freemail::Settings,
     from_name: crate::eval::from_name::Settings,
     zones: crate::eval::zones::Settings,
+    hashes: crate::eval::hashbl::Settings,
     auth: crate::eval::auth::Settings,
+    autolearn: crate::autolearn::Settings,
 }

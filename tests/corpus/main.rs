@@ -9,6 +9,7 @@ mod messages;
 mod spamassassin;
 mod spamd;
 mod spf;
+mod suite;
 mod viruses;
 
 use common::config::Source;

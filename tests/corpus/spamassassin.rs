@@ -1,39 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The rules of SpamAssassin in spamrules: the same hits as SpamAssassin 4.0.1 on real mail, and its own tests.
+//! The rules of SpamAssassin in spamrules: the same hits as SpamAssassin 4.0.1 on real mail.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use spamrules::{Budget, Environment, Message, NoAnswers, Options, Report, Ruleset, Severity};
+use spamrules::{Budget, Environment, Message, NoAnswers, Report, Ruleset, Severity};
 use tests::reference::{self, Tally};
 
 use crate::Collection;
 
 /// The day on which SpamAssassin was asked: 2026-11-22.
 const DAY: i64 = 1_795_305_600;
-
-/// Tests of SpamAssassin's suite that ask for what a library of rules does not have, and why.
-const OUTSIDE: &[(&str, &str)] = &[
-    ("autolearn.t", "what Bayes learns by itself is decided by the caller"),
-    ("autolearn_force.t", "what Bayes learns by itself is decided by the caller"),
-    ("autolearn_force_fail.t", "what Bayes learns by itself is decided by the caller"),
-    ("debug.t", "output of SpamAssassin's own debugging"),
-    ("dnsbl.t", "asks a DNS zone of the SpamAssassin project"),
-    ("dnsbl_sc_meta.t", "asks a DNS zone of the SpamAssassin project"),
-    ("fromnamespoof.t", "a plugin that is not loaded by default and not part of this library"),
-    ("hashbl.t", "asks a DNS zone of the SpamAssassin project"),
-    ("if_can.t", "a plugin written in Perl for the test"),
-    ("metadata.t", "a plugin written in Perl for the test"),
-    ("pdfinfo.t", "a plugin that is not loaded by default and not part of this library"),
-    ("plugin.t", "a plugin written in Perl for the test"),
-    ("plugin_file.t", "a plugin written in Perl for the test"),
-    ("plugin_priorities.t", "a plugin written in Perl for the test"),
-    ("reportheader_8bit.t", "the form of SpamAssassin's report"),
-    ("root_spamd_u_dcc.t", "reports to DCC"),
-    ("stripmarkup.t", "takes SpamAssassin's own markup off"),
-    ("tainted_msg.t", "a plugin written in Perl for the test"),
-    ("uribl.t", "asks a DNS zone of the SpamAssassin project"),
-    ("uribl_all_types.t", "asks a DNS zone of the SpamAssassin project"),
-];
 
 fn check(set: &Ruleset, raw: &[u8]) -> Report {
     set.check(&Message::parse(raw), &Environment { now: DAY }, &NoAnswers, Budget::default())
@@ -140,82 +116,4 @@ fn scan_says_the_same() {
     println!("{equal} of {messages} messages have the same rules");
     assert_eq!(messages, all.len());
     assert!(equal * 100 >= messages * 95, "{equal} of {messages}");
-}
-
-#[test]
-fn spamassassin_s_own_tests_pass() {
-    let (suite, rules) = (Collection::unpack("sa-test-suite"), Collection::unpack("sa-rules"));
-    let domains = std::fs::read(rules.path("sa-rules/20_aux_tlds.cf")).expect("the list of top-level domains");
-    let folder = suite.path("sa-test-suite");
-    let read = |name: &str| std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let all: serde_json::Value = serde_json::from_slice(&read("expectations.json")).expect("JSON");
-    let outside: BTreeMap<&str, &str> = OUTSIDE.iter().copied().collect();
-    let (mut passed, mut failures) = (0, Vec::new());
-    for test in all.as_array().expect("a list").iter().filter(|test| test["simple"] == true) {
-        let name = test["test"].as_str().unwrap_or_default();
-        if outside.contains_key(name) {
-            continue;
-        }
-        let wrong: Vec<String> =
-            test["runs"].as_array().into_iter().flatten().flat_map(|run| mistakes(run, &domains, &read)).collect();
-        if wrong.is_empty() { passed += 1 } else { failures.push(format!("{name}: {}", wrong.join(", "))) }
-    }
-    println!("{passed} pass; left out:");
-    OUTSIDE.iter().for_each(|(name, why)| println!("  {name}: {why}"));
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(passed + OUTSIDE.len() == 37, "{passed} and {}", OUTSIDE.len());
-}
-
-/// What a run of SpamAssassin's suite should have found and we did not, or the other way round.
-fn mistakes(run: &serde_json::Value, domains: &[u8], read: &dyn Fn(&str) -> Vec<u8>) -> Vec<String> {
-    let strings = |key: &str| -> Vec<String> {
-        run[key].as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
-    };
-    let mut files = vec![
-        ("01_test_rules.pre".to_owned(), read("data/01_test_rules.pre")),
-        ("20_aux_tlds.cf".to_owned(), domains.to_vec()),
-        ("01_test_rules.cf".to_owned(), read("data/01_test_rules.cf")),
-    ];
-    for block in run["config"].as_array().into_iter().flatten() {
-        let name = block["kind"].as_str().unwrap_or_default().to_owned();
-        files.push((name, block["text"].as_str().unwrap_or_default().as_bytes().to_vec()));
-    }
-    let views = files.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
-    let set = Ruleset::load(views, Options::default(), &|_| None);
-    let report = check(&set, &read(run["message"].as_str().unwrap_or_default()));
-    let shown = shown(&set, &report);
-    let missing = strings("expect_strings")
-        .into_iter()
-        .filter(|text| about_rules(text) && !shown.contains(text.as_str()))
-        .map(|text| format!("{text:?} is missing"));
-    let extra = strings("forbid_strings")
-        .into_iter()
-        .filter(|text| about_rules(text) && shown.contains(text.as_str()))
-        .map(|text| format!("{text:?} is there"));
-    missing.chain(extra).collect()
-}
-
-/// Strings about the look of reports and headers say nothing about rules.
-fn about_rules(text: &str) -> bool {
-    if text.trim().starts_with("X-Spam-Flag: ") {
-        return false;
-    }
-    let word = text.trim();
-    word.starts_with("X-Spam-Status: ") && word.len() > "X-Spam-Status: ".len() && !word.contains("autolearn")
-        || word.split(' ').next_back().is_some_and(|last| {
-            last.len() > 2
-                && last.bytes().all(|byte| byte == b'_' || byte.is_ascii_uppercase() || byte.is_ascii_digit())
-        })
-}
-
-/// The report in the form in which the suite looks for strings.
-fn shown(set: &Ruleset, report: &Report) -> String {
-    let mut text = format!(" X-Spam-Status: {}, score={} ", if report.is_spam() { "Yes" } else { "No" }, report.score);
-    for hit in &report.hits {
-        // What one hit counts, as SpamAssassin's report shows it, also for a rule that counted several.
-        let unit = set.rules().find(|(name, _)| *name == hit.rule).map_or(hit.score, |(_, score)| score);
-        let score = if unit.abs() >= 10.0 { format!("{unit:.0}") } else { format!("{unit:.1}") };
-        text.push_str(&format!("\n {score} {} {} ", hit.rule, hit.description));
-    }
-    text
 }

@@ -290,6 +290,7 @@ mod tests {
             score: *score,
             count: 1.0,
             description: String::new(),
+            details: Vec::new(),
         };
         Report {
             hits: hits.iter().map(hit).collect(),

@@ -20,6 +20,7 @@ mod waiting_tests;
 
 use std::time::Duration;
 
+use crate::autolearn::Autolearn;
 pub use account::{Budget, Clock, Reason};
 pub(crate) use run::{Setting, run};
 pub(crate) use waiting::resume;
@@ -36,6 +37,9 @@ pub struct Hit {
     pub count: f64,
     /// Its description, empty when it has none.
     pub description: String,
+    /// What was found, where the test can tell: `URI: example.com`, `203.0.113.7 listed in zen.spamhaus.org`. Text of the message may be in
+    /// it.
+    pub details: Vec<String>,
 }
 
 /// A rule that was given up for this message.
@@ -83,6 +87,11 @@ pub struct Report {
     pub complete: bool,
     /// With [`Budget::levels`]: what is proven of the score. `hits` and `score` are then those of the rules that ran.
     pub bound: Option<Bound>,
+    /// What the message is to be learnt as by itself, by the thresholds of `bayes_auto_learn_threshold_*`. [`Autolearn::No`] also where
+    /// rules that could have changed the score did not run.
+    pub autolearn: Autolearn,
+    /// Whether it is to be learnt although its points come from one side, because a rule with `tflags autolearn_force` has hit.
+    pub autolearn_forced: bool,
 }
 
 impl Report {

@@ -3,13 +3,15 @@
 
 use super::run::{Run, place};
 use super::{Hit, Report, SetAside};
+use crate::autolearn::{Autolearn, Points};
 
 impl Run<'_> {
     pub(super) fn report(mut self) -> Report {
         let earlier = self.earlier.take();
         let new_hit =
             |number| earlier.as_ref().is_none_or(|known| known.counts.get(number).is_none_or(|count| *count == 0.0));
-        let mut report = Report { complete: !self.account.is_over(), ..Report::default() };
+        let mut report = Report { complete: !self.account.is_over(), required: self.required, ..Report::default() };
+        let mut points = Points::default();
         for (number, ((rule, &count), &score)) in self.rules.rules.iter().zip(&self.counts).zip(self.scores).enumerate()
         {
             if count == 0.0 || score == 0.0 {
@@ -24,11 +26,15 @@ impl Run<'_> {
             }
             let times = if rule.adds_each_hit() { count } else { 1.0 };
             report.score += score * times;
+            if let (Some(scores), Ok(id)) = (self.all_scores.get(number), u32::try_from(number)) {
+                points.add(self.rules, id, rule, times, scores, self.options);
+            }
             report.hits.push(Hit {
                 rule: rule.name.clone(),
                 score: score * times,
                 count,
                 description: rule.description.clone(),
+                details: self.context.notes_of(&rule.name),
             });
         }
         report.set_aside = self
@@ -51,6 +57,10 @@ impl Run<'_> {
             self.learnt.done();
         }
         report.bound = self.bound;
+        if report.complete && self.bound.is_none_or(|bound| bound.left == 0) {
+            report.autolearn = points.decide(&self.context.settings.autolearn, report.is_spam());
+            report.autolearn_forced = points.forced && report.autolearn != Autolearn::No;
+        }
         report.uris_missing = self.context.misses_uris();
         if let Some(known) = earlier {
             report.complete &= !known.incomplete;

@@ -183,7 +183,7 @@ impl<'a> Run<'a> {
         self.context.set_reads_source(*kind == EvalKind::Rawbody);
         self.account.skip();
         let waiting = self.context.answers.waiting();
-        let count = function(self.context, arguments);
+        let count = function.call(self.context, arguments);
         if self.context.answers.waiting() != waiting {
             self.asked.insert(id);
         }

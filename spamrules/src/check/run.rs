@@ -17,6 +17,7 @@ use crate::learnt::Learnt;
 use crate::plan::Plan;
 use crate::regexes::{Exhausted, Seen};
 use crate::rule::{Rule, Test};
+use crate::scores::Scores;
 
 /// What a run is made of, beside the message.
 #[derive(Clone, Copy)]
@@ -26,6 +27,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) options: &'a Options,
     pub(crate) plan: &'a Plan,
     pub(crate) learnt: &'a Learnt,
+    pub(crate) all_scores: &'a [Scores],
+    pub(crate) required: f64,
 }
 
 /// The state of a run.
@@ -35,6 +38,8 @@ pub(super) struct Run<'a> {
     pub(super) options: &'a Options,
     pub(super) plan: &'a Plan,
     pub(super) learnt: &'a Learnt,
+    pub(super) all_scores: &'a [Scores],
+    pub(super) required: f64,
     pub(super) context: &'a Context<'a>,
     pub(super) counts: Vec<f64>,
     pub(super) aside: BTreeMap<u32, Reason>,
@@ -51,7 +56,7 @@ pub(super) struct Run<'a> {
 
 /// Runs all rules with a score other than 0, or as many as it takes to know between which levels the score is.
 pub(crate) fn run<'a>(setting: Setting<'a>, context: &'a Context<'a>, budget: Budget<'a>) -> Checked {
-    let Setting { rules, scores, options, plan, learnt } = setting;
+    let Setting { rules, scores, options, plan, learnt, all_scores, required } = setting;
     let size = rules.rules.len();
     let mut run = Run {
         rules,
@@ -59,6 +64,8 @@ pub(crate) fn run<'a>(setting: Setting<'a>, context: &'a Context<'a>, budget: Bu
         options,
         plan,
         learnt,
+        all_scores,
+        required,
         context,
         counts: vec![0.0; size],
         aside: BTreeMap::new(),

@@ -29,6 +29,8 @@ pub struct Waiting {
     counts: Vec<f64>,
     aside: BTreeMap<u32, Reason>,
     tags: BTreeMap<String, Vec<String>>,
+    /// What rules have found, by their names.
+    notes: Vec<(String, String)>,
     asked: BTreeSet<u32>,
     /// With levels.
     state: Option<State>,
@@ -65,6 +67,7 @@ impl Run<'_> {
             counts: self.counts.clone(),
             aside: self.aside.clone(),
             tags: self.context.tags(),
+            notes: self.context.notes(),
             asked: self.asked.clone(),
             state,
             costs: Vec::new(),
@@ -94,9 +97,10 @@ pub(crate) fn resume<'a>(
     budget: Budget<'a>,
     waiting: Waiting,
 ) -> Checked {
-    let Setting { rules, scores, options, plan, learnt } = setting;
-    let Waiting { counts, aside, tags, asked, state, costs, complete, uris_missing } = waiting;
+    let Setting { rules, scores, options, plan, learnt, all_scores, required } = setting;
+    let Waiting { counts, aside, tags, notes, asked, state, costs, complete, uris_missing } = waiting;
     context.set_tags(tags);
+    context.set_notes(notes);
     let earlier =
         Earlier { counts: counts.clone(), aside: aside.keys().copied().collect(), incomplete: !complete, uris_missing };
     let mut run = Run {
@@ -105,6 +109,8 @@ pub(crate) fn resume<'a>(
         options,
         plan,
         learnt,
+        all_scores,
+        required,
         context,
         counts,
         aside,

@@ -7,6 +7,7 @@ use super::draft::{CAPTURE_PRIORITY, Gathered, Written};
 use super::tests::template_names;
 use crate::check::template;
 use crate::eval::{self, Argument};
+use crate::extension::{self, Extension, Function};
 use crate::headers::Selector;
 use crate::lint::Severity;
 use crate::meta::Expression;
@@ -54,7 +55,7 @@ pub(crate) struct Rules {
 }
 
 /// Compiles everything. Rules that cannot be compiled are left out and remarked upon.
-pub(crate) fn rules(gathered: &mut Gathered) -> Rules {
+pub(crate) fn rules(gathered: &mut Gathered, extensions: &[Extension]) -> Rules {
     let mut made = Rules::default();
     for written in gathered.rules.clone() {
         let written = with_tags(gathered, written);
@@ -64,7 +65,7 @@ pub(crate) fn rules(gathered: &mut Gathered) -> Rules {
             let words = gathered.flags.get(&written.name).map_or("", String::as_str);
             gathered.settings.zones.note(&written.name, function, arguments, words);
         }
-        match compile(&written) {
+        match compile(&written, extensions) {
             Ok((test, warning)) => {
                 if let Some(warning) = warning {
                     gathered.remark(Severity::Warning, &written.place, Some(&written.name), warning);
@@ -137,7 +138,7 @@ fn with_tags(gathered: &mut Gathered, mut written: Written) -> Written {
 }
 
 /// The test, and why it cannot run if it cannot.
-fn compile(written: &Written) -> Result<(Test, Option<String>), String> {
+fn compile(written: &Written, extensions: &[Extension]) -> Result<(Test, Option<String>), String> {
     let test = match &written.test {
         Draft::Header { selector, pattern, negated, unset } => Test::Header {
             selector: Selector::parse(selector)?,
@@ -157,16 +158,21 @@ fn compile(written: &Written) -> Result<(Test, Option<String>), String> {
             negated: *negated,
             unset: unset.clone(),
         },
-        Draft::Eval { kind, function, arguments } => match eval::find(function) {
-            Some(eval) => {
-                Test::Eval { kind: *kind, function: eval, arguments: arguments.iter().map(Argument::new).collect() }
+        Draft::Eval { kind, function, arguments } => match function_of(function, extensions) {
+            Some(function) => {
+                Test::Eval { kind: *kind, function, arguments: arguments.iter().map(Argument::new).collect() }
             }
-            None => return Ok((Test::Idle, Some(format!("there is no function {function}")))),
+            None => return Ok((Test::Idle, Some(format!("there is no function {function}, here or in an extension")))),
         },
         // Linked when all names are known.
         Draft::Meta(_) => Test::Idle,
     };
     Ok((test, None))
+}
+
+/// The function that a rule calls: of an extension, or of ours.
+fn function_of(name: &str, extensions: &[Extension]) -> Option<Function> {
+    extension::function(extensions, name).or_else(|| eval::find(name).map(Function::Own))
 }
 
 fn pattern_of(source: &Source) -> Result<Pattern, String> {

@@ -23,7 +23,8 @@ pub(super) fn holds(condition: &str, plugins: &Plugins, network: bool) -> Result
     let truth = |yes: bool| if yes { "1" } else { "0" };
     let called = CALL.replace_all(condition, |found: &Captures<'_>| match &found[1] {
         "plugin" => truth(plugins.is_loaded(&found[2])),
-        _ => truth(plugins.can(&found[2])),
+        "can" => truth(plugins.feature(&found[2]) == Some(true)),
+        _ => truth(plugins.feature(&found[2]).is_some()),
     });
     let plain = WORD.replace_all(&called, |found: &Captures<'_>| match &found[1] {
         "version" => VERSION,

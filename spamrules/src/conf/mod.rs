@@ -13,8 +13,9 @@ mod replace;
 pub(crate) mod tests;
 
 use draft::Gathered;
-use plugins::Plugins;
+pub(crate) use plugins::Plugins;
 
+use crate::extension::Extension;
 use crate::lint::Severity;
 use crate::rule::Place;
 
@@ -38,11 +39,20 @@ pub struct Options {
     /// A rule that this many messages have set aside is switched off for an hour, by [`crate::Environment::now`]; 0: never. The number of
     /// messages halves each hour.
     pub strikes: u32,
+    /// Eval functions, header fields and features of the caller's own.
+    pub extensions: Vec<Extension>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { network: false, spf: false, bayes: false, language: "en_US".to_owned(), strikes: 100 }
+        Options {
+            network: false,
+            spf: false,
+            bayes: false,
+            language: "en_US".to_owned(),
+            strikes: 100,
+            extensions: Vec::new(),
+        }
     }
 }
 
@@ -53,7 +63,7 @@ pub(crate) type Resolver<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
 pub(crate) struct Reader<'a> {
     options: &'a Options,
     resolver: Resolver<'a>,
-    plugins: Plugins,
+    pub(crate) plugins: Plugins,
     pub(crate) gathered: Gathered,
 }
 
@@ -65,7 +75,7 @@ struct Open {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(options: &'a Options, resolver: Resolver<'a>, gathered: Gathered) -> Reader<'a> {
-        Reader { options, resolver, plugins: Plugins::default(), gathered }
+        Reader { options, resolver, plugins: Plugins::new(&options.extensions), gathered }
     }
 
     /// Reads one file.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! Which of SpamAssassin 4.0.1's plugins count as loaded, and which of its features a rule file may ask for with `can()` and `has()`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::extension::Extension;
 
 const PREFIX: &str = "Mail::SpamAssassin::Plugin::";
 
@@ -75,7 +77,24 @@ const PLUGINS: &[(&str, &[&str])] = &[
     ("BodyEval", &["has_check_body_length", "has_plaintext_body_sig_ratio"]),
     ("DKIM", &["has_arc"]),
     ("DNSEval", &["has_tflags_domains_only", "has_tflags_ips_only"]),
-    ("HashBL", &["has_hashbl_bodyre", "has_hashbl_emails", "has_hashbl_uris", "has_hashbl_ignore", "has_hashbl_tag"]),
+    (
+        "HashBL",
+        &[
+            "has_hashbl_attachments",
+            "has_hashbl_bodyre",
+            "has_hashbl_bodyre_num",
+            "has_hashbl_email_domain",
+            "has_hashbl_email_domain_alias",
+            "has_hashbl_email_regex",
+            "has_hashbl_email_welcomelist",
+            "has_hashbl_email_whitelist",
+            "has_hashbl_emails",
+            "has_hashbl_ignore",
+            "has_hashbl_sha256",
+            "has_hashbl_tag",
+            "has_hashbl_uris",
+        ],
+    ),
     ("MIMEEval", &["has_check_for_ascii_text_illegal", "has_check_abundant_unicode_ratio", "has_check_qp_ratio"]),
     (
         "MIMEHeader",
@@ -101,16 +120,19 @@ const PLUGINS: &[(&str, &[&str])] = &[
 
 /// The plugins and compatibility switches that are on.
 #[derive(Debug, Clone)]
-pub(super) struct Plugins {
-    loaded: BTreeSet<String>,
+pub(crate) struct Plugins {
+    /// Those that count as loaded, by their names without prefix, with the names as they were given.
+    loaded: BTreeMap<String, String>,
     compat: BTreeSet<String>,
+    extensions: Vec<Extension>,
 }
 
 impl Default for Plugins {
     fn default() -> Plugins {
         Plugins {
-            loaded: DEFAULT.iter().map(|name| (*name).to_owned()).collect(),
+            loaded: DEFAULT.iter().map(|name| ((*name).to_owned(), format!("{PREFIX}{name}"))).collect(),
             compat: BTreeSet::from(["welcomelist_blocklist".to_owned()]),
+            extensions: Vec::new(),
         }
     }
 }
@@ -125,8 +147,22 @@ fn short(name: &str) -> &str {
 }
 
 impl Plugins {
+    /// Those of a fresh installation, and extensions.
+    pub(super) fn new(extensions: &[Extension]) -> Plugins {
+        let mut plugins = Plugins { extensions: extensions.to_vec(), ..Plugins::default() };
+        extensions.iter().for_each(|extension| plugins.load(extension.name()));
+        plugins
+    }
+
     pub(super) fn load(&mut self, name: &str) {
-        self.loaded.insert(short(name).to_owned());
+        self.loaded.entry(short(name).to_owned()).or_insert_with(|| name.to_owned());
+    }
+
+    /// The names of those that count as loaded, sorted.
+    pub(crate) fn names(self) -> Vec<String> {
+        let mut names: Vec<String> = self.loaded.into_values().collect();
+        names.sort_unstable();
+        names
     }
 
     pub(super) fn set_compat(&mut self, name: &str) {
@@ -135,19 +171,23 @@ impl Plugins {
 
     pub(super) fn is_loaded(&self, name: &str) -> bool {
         let short = short(name);
-        short == "RaciallyCharged" || self.loaded.contains(short)
+        short == "RaciallyCharged" || self.loaded.contains_key(short)
     }
 
-    /// Answers `can(Module::feature)` and `has(Module::feature)`.
-    pub(super) fn can(&self, name: &str) -> bool {
-        let Some((module, feature)) = name.rsplit_once("::") else { return false };
+    /// What `has(Module::feature)` and `can(Module::feature)` ask for: whether it is there, and on.
+    pub(super) fn feature(&self, name: &str) -> Option<bool> {
+        let (module, feature) = name.rsplit_once("::")?;
         if module == "Mail::SpamAssassin::Conf" {
-            return CONF.contains(&feature)
+            let known = CONF.contains(&feature)
                 || feature.strip_prefix("compat_").is_some_and(|compat| self.compat.contains(compat));
+            return known.then_some(true);
         }
-        let Some(plugin) = module.strip_prefix(PREFIX) else { return false };
-        self.loaded.contains(plugin)
-            && PLUGINS.iter().any(|(known, features)| *known == plugin && features.contains(&feature))
+        let of_extension = self.extensions.iter().rev().filter(|extension| extension.name() == module);
+        let plugin = module.strip_prefix(PREFIX).filter(|plugin| self.loaded.contains_key(*plugin));
+        of_extension.filter_map(|extension| extension.has(feature)).next().or_else(|| {
+            let known = PLUGINS.iter().any(|(name, features)| plugin == Some(*name) && features.contains(&feature));
+            known.then_some(true)
+        })
     }
 }
 
@@ -162,9 +202,9 @@ mod tests {
         assert!(!plugins.is_loaded("Mail::SpamAssassin::Plugin::TextCat"));
         plugins.load("Mail::SpamAssassin::Plugin::TextCat");
         assert!(plugins.is_loaded("Mail::SpamAssassin::Plugin::TextCat"));
-        assert!(plugins.can("Mail::SpamAssassin::Conf::compat_welcomelist_blocklist"));
-        assert!(!plugins.can("Mail::SpamAssassin::Conf::feature_of_tomorrow"));
-        assert!(plugins.can("Mail::SpamAssassin::Plugin::BodyEval::has_check_body_length"));
-        assert!(!plugins.can("Mail::SpamAssassin::Plugin::ASN::has_check_asn"));
+        assert_eq!(plugins.feature("Mail::SpamAssassin::Conf::compat_welcomelist_blocklist"), Some(true));
+        assert_eq!(plugins.feature("Mail::SpamAssassin::Conf::feature_of_tomorrow"), None);
+        assert_eq!(plugins.feature("Mail::SpamAssassin::Plugin::BodyEval::has_check_body_length"), Some(true));
+        assert_eq!(plugins.feature("Mail::SpamAssassin::Plugin::ASN::has_check_asn"), None);
     }
 }

@@ -113,7 +113,9 @@ fn spf_result(context: &Context<'_>, identity: SpfIdentity) -> Option<SpfResult>
     let relay = relays.external.first().filter(|relay| !relay.ip.is_empty())?;
     let sender = match &relay.sender {
         Some(sender) => sender.clone(),
-        None if relays.trusted.is_empty() => text(context, "EnvelopeFrom:addr"),
+        None if relays.trusted.is_empty() || context.settings.relays.trusts_sender => {
+            text(context, "EnvelopeFrom:addr")
+        }
         None => String::new(),
     };
     let is_name =

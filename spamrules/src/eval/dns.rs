@@ -58,8 +58,14 @@ fn check_rbl_sub(context: &Context<'_>, arguments: &[Argument]) -> u32 {
 
 fn any_relay(context: &Context<'_>, set: &str, zone: &str, record: Record, wanted: Option<&str>) -> bool {
     let zone = zone.trim_end_matches('.');
-    let names = addresses(context, set).into_iter().filter_map(|address| ip::reversed(&address));
-    names.into_iter().any(|name| listed(context, &format!("{name}.{zone}"), record, wanted))
+    let mut addresses = addresses(context, set).into_iter();
+    let found = addresses.find(|address| {
+        ip::reversed(address).is_some_and(|name| listed(context, &format!("{name}.{zone}"), record, wanted))
+    });
+    if let Some(address) = &found {
+        context.note(format!("{address} listed in {zone}"));
+    }
+    found.is_some()
 }
 
 /// The public addresses that a set looks up.
@@ -97,7 +103,11 @@ fn public(all: impl Iterator<Item = String>) -> Vec<String> {
 fn names(context: &Context<'_>, arguments: &[Argument], names: Vec<String>) -> u32 {
     let [_, zone, rest @ ..] = arguments else { return 0 };
     let (zone, wanted) = (zone.as_str().trim_end_matches('.'), rest.first().map(Argument::as_str));
-    u32::from(names.iter().any(|name| listed(context, &format!("{name}.{zone}"), Record::A, wanted)))
+    let found = names.iter().find(|name| listed(context, &format!("{name}.{zone}"), Record::A, wanted));
+    if let Some(name) = found {
+        context.note(format!("{name} listed in {zone}"));
+    }
+    u32::from(found.is_some())
 }
 
 fn from_hosts(context: &Context<'_>) -> Vec<String> {
@@ -132,8 +142,10 @@ fn check_dns_sender(context: &Context<'_>, _: &[Argument]) -> u32 {
 fn check_uridnsbl(context: &Context<'_>, arguments: &[Argument]) -> u32 {
     let Some(rule) = arguments.first() else { return 0 };
     let Some(list) = context.settings.zones.uri_list(rule.as_str()) else { return 0 };
-    let hit = uri_names(context, list).iter().any(|name| in_uri_list(context, name, list));
-    u32::from(hit)
+    let names = uri_names(context, list).into_iter();
+    let found: Vec<String> = names.filter(|name| in_uri_list(context, name, list)).collect();
+    found.iter().for_each(|name| context.note(format!("URI: {name}")));
+    u32::from(!found.is_empty())
 }
 
 /// Domains, or with `notrim` hosts, of the URIs, each once; addresses as they are.
@@ -186,11 +198,27 @@ fn check_askdns(context: &Context<'_>, arguments: &[Argument]) -> u32 {
     let names = filled(context, template);
     let hit = records.into_iter().any(|record| {
         names.iter().filter(|name| domains::is_well_formed(name)).any(|name| {
-            let answers = context.answers.dns(name.trim_end_matches('.'), record).unwrap_or_default();
-            answers.iter().any(|answer| wanted.is_none_or(|wanted| fits(answer, wanted)))
+            let name = name.trim_end_matches('.');
+            let answers = context.answers.dns(name, record).unwrap_or_default();
+            let found = answers.iter().find(|answer| wanted.is_none_or(|wanted| fits(answer, wanted)));
+            if let Some(answer) = found {
+                context.note(format!("{name} {}:{answer}", word(record)));
+            }
+            found.is_some()
         })
     });
     u32::from(hit)
+}
+
+/// The type of a record, as zone files write it.
+fn word(record: Record) -> &'static str {
+    match record {
+        Record::A => "A",
+        Record::Aaaa => "AAAA",
+        Record::Txt => "TXT",
+        Record::Mx => "MX",
+        Record::Ns => "NS",
+    }
 }
 
 /// The names that a template with `_TAG_` stands for: one for each value; none where a tag has no value.
@@ -218,7 +246,7 @@ fn filled(context: &Context<'_>, template: &str) -> Vec<String> {
     names
 }
 
-fn tag_values(context: &Context<'_>, tag: &str) -> Vec<String> {
+pub(super) fn tag_values(context: &Context<'_>, tag: &str) -> Vec<String> {
     let known = context.tag(tag);
     if !known.is_empty() {
         return known;

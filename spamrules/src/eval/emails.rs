@@ -17,10 +17,8 @@ const USER: usize = 64;
 pub(super) fn of_text(context: &Context<'_>) -> Vec<String> {
     let domains = &context.settings.domains;
     let mut found: Vec<String> = Vec::new();
-    for uri in context.uris().details.iter().filter(|uri| uri.types.contains(&"a") && !uri.types.contains(&"parsed")) {
-        let link = uri.raw.get(7..).filter(|_| uri.raw[..7].eq_ignore_ascii_case(b"mailto:"));
-        let address =
-            link.and_then(|link| next(link, 0, domains).filter(|range| range.start == 0).map(|range| &link[range]));
+    for link in mail_links(context) {
+        let address = next(link, 0, domains).filter(|range| range.start == 0).map(|range| &link[range]);
         if let Some(address) = address.filter(|_| found.len() < MOST / 2) {
             note(&mut found, address);
         }
@@ -39,6 +37,26 @@ pub(super) fn of_text(context: &Context<'_>) -> Vec<String> {
     found
 }
 
+/// What `mailto:` links of HTML say behind the colon.
+pub(super) fn mail_links<'c>(context: &'c Context<'_>) -> impl Iterator<Item = &'c [u8]> {
+    let links = context.uris().details.iter().filter(|uri| uri.types.contains(&"a") && !uri.types.contains(&"parsed"));
+    links.filter_map(|uri| uri.raw.get(7..).filter(|_| uri.raw[..7].eq_ignore_ascii_case(b"mailto:")))
+}
+
+/// The addresses in a text as they are written, each once.
+pub(super) fn all(text: &[u8], domains: &Settings) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut at = 0;
+    while let Some(range) = next(text, at, domains) {
+        at = range.end;
+        let address = String::from_utf8_lossy(&text[range]).into_owned();
+        if found.len() < MOST && !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found
+}
+
 fn note(found: &mut Vec<String>, address: &[u8]) {
     let address = String::from_utf8_lossy(address).to_ascii_lowercase();
     if !found.contains(&address) {
@@ -47,12 +65,12 @@ fn note(found: &mut Vec<String>, address: &[u8]) {
 }
 
 /// Text without links that hold an address.
-fn without_links(text: &[u8]) -> Vec<u8> {
+pub(super) fn without_links(text: &[u8]) -> Vec<u8> {
     pattern!(r"(?i)<?https?://\S{0,255}(?:@|%40)\S{0,255}").replace_all(text, &b" "[..]).into_owned()
 }
 
 /// Text without addresses in angle brackets and without those before a word like `wrote:`.
-fn without_quoted(text: &[u8], domains: &Settings) -> Vec<u8> {
+pub(super) fn without_quoted(text: &[u8], domains: &Settings) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let (mut at, mut from) = (0, 0);
     while let Some(range) = next(text, from, domains) {
@@ -155,7 +173,7 @@ mod tests {
         domains
     }
 
-    fn all(text: &str) -> Vec<String> {
+    fn found(text: &str) -> Vec<String> {
         let (domains, line) = (domains(), without_quoted(&without_links(text.as_bytes()), &domains()));
         let mut found = Vec::new();
         let mut at = 0;
@@ -168,25 +186,25 @@ mod tests {
 
     #[test]
     fn addresses_in_text() {
-        assert_eq!(all("Write to Joe.Doe@mail.example.org. Now"), ["joe.doe@mail.example.org"]);
-        assert_eq!(all("a@b.com,c@d.org"), ["a@b.com", "c@d.org"]);
-        assert_eq!(all("x..y@b.com"), ["y@b.com"]);
-        assert!(all("a@b.invalid a@com a@b.com.invalid @b.com").is_empty());
+        assert_eq!(found("Write to Joe.Doe@mail.example.org. Now"), ["joe.doe@mail.example.org"]);
+        assert_eq!(found("a@b.com,c@d.org"), ["a@b.com", "c@d.org"]);
+        assert_eq!(found("x..y@b.com"), ["y@b.com"]);
+        assert!(found("a@b.invalid a@com a@b.com.invalid @b.com").is_empty());
     }
 
     #[test]
     fn quoted_senders_and_links_are_left_out() {
-        assert!(all("Joe <joe@example.org> and http://x.org/?u=a@b.com").is_empty());
-        assert!(all("joe@example.org wrote:").is_empty());
-        assert_eq!(all("joe@example.org fax: 1"), ["joe@example.org"]);
+        assert!(found("Joe <joe@example.org> and http://x.org/?u=a@b.com").is_empty());
+        assert!(found("joe@example.org wrote:").is_empty());
+        assert_eq!(found("joe@example.org fax: 1"), ["joe@example.org"]);
     }
 
     #[test]
     fn crafted_text_ends() {
         let begun = std::time::Instant::now();
-        all(&"a@".repeat(100_000));
-        all(&"a.".repeat(100_000));
-        all(&"a@b.com ".repeat(20_000));
+        found(&"a@".repeat(100_000));
+        found(&"a.".repeat(100_000));
+        found(&"a@b.com ".repeat(20_000));
         assert!(begun.elapsed().as_secs() < 30);
     }
 
@@ -199,7 +217,7 @@ mod tests {
 
         #[test]
         fn likely_text_is_searched(text in "([ab.@<>-]|com|mailto:| wrote:){0,30}") {
-            all(&text);
+            found(&text);
         }
     }
 }

@@ -9,6 +9,8 @@ mod emails;
 mod forged;
 pub(crate) mod freemail;
 pub(crate) mod from_name;
+mod hash_values;
+pub(crate) mod hashbl;
 mod header;
 mod html;
 mod image;
@@ -16,6 +18,8 @@ pub(crate) mod lists;
 pub(crate) mod locales;
 mod matching;
 mod mime;
+mod pdf;
+mod pdf_facts;
 mod relay;
 #[cfg(test)]
 mod tests;
@@ -29,6 +33,7 @@ pub(crate) mod zones;
 use std::sync::OnceLock;
 
 use crate::context::Context;
+use crate::regexes::Pattern;
 
 /// An eval function: how often it hits, 0 when it does not.
 pub(crate) type Eval = fn(&Context<'_>, &[Argument]) -> u32;
@@ -37,12 +42,13 @@ pub(crate) type Eval = fn(&Context<'_>, &[Argument]) -> u32;
 #[derive(Debug, Clone)]
 pub(crate) struct Argument {
     text: String,
-    pattern: OnceLock<Option<crate::regexes::Pattern>>,
+    pattern: OnceLock<Option<Pattern>>,
+    grouped: OnceLock<Option<Box<Pattern>>>,
 }
 
 impl Argument {
     pub(crate) fn new(text: impl Into<String>) -> Argument {
-        Argument { text: text.into(), pattern: OnceLock::new() }
+        Argument { text: text.into(), pattern: OnceLock::new(), grouped: OnceLock::new() }
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -62,8 +68,13 @@ impl Argument {
     }
 
     /// The argument as a regular expression, `/…/i` or bare; compiled once. `None` when it is not one.
-    pub(crate) fn pattern(&self) -> Option<&crate::regexes::Pattern> {
-        self.pattern.get_or_init(|| crate::regexes::Pattern::new(&self.text).ok()).as_ref()
+    pub(crate) fn pattern(&self) -> Option<&Pattern> {
+        self.pattern.get_or_init(|| Pattern::new(&self.text).ok()).as_ref()
+    }
+
+    /// The same for a pattern of which a numbered group is wanted.
+    pub(super) fn grouped(&self) -> Option<&Pattern> {
+        self.grouped.get_or_init(|| Pattern::with_groups(&self.text).ok().map(Box::new)).as_deref()
     }
 }
 
@@ -74,10 +85,12 @@ const FILES: &[fn(&str) -> Option<Eval>] = &[
     dns::find,
     freemail::find,
     from_name::find,
+    hashbl::find,
     header::find,
     html::find,
     image::find,
     mime::find,
+    pdf::find,
     relay::find,
     uri::find,
     uri_detail::find,

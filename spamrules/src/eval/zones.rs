@@ -62,7 +62,12 @@ impl Settings {
                 return Some(Ok(()));
             }
             "clear_uridnsbl_skip_domain" => {
-                self.skipped.clear();
+                if value.trim().is_empty() {
+                    self.skipped.clear();
+                }
+                value.split_whitespace().for_each(|domain| {
+                    self.skipped.remove(&domain.to_ascii_lowercase());
+                });
                 return Some(Ok(()));
             }
             _ => return None,

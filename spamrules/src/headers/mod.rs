@@ -121,9 +121,12 @@ fn made(context: &Context<'_>, name: &str) -> Option<Vec<u8>> {
         "x-senderdomain" => list(context, "EnvelopeFrom:first:addr:host").into_iter().take(1).collect(),
         "x-authordomain" => author_domains(context),
         "x-languages" => context.tag("LANGUAGES"),
-        _ => return None,
+        _ => return context.made_header(name),
     };
-    (!hosts.is_empty()).then(|| hosts.join(" ").to_ascii_lowercase().into_bytes())
+    if hosts.is_empty() {
+        return context.made_header(name);
+    }
+    Some(hosts.join(" ").to_ascii_lowercase().into_bytes())
 }
 
 /// The hosts of the addresses in `From`, each once.

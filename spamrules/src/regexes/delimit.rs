@@ -11,6 +11,8 @@ pub(super) struct Flags {
     pub(super) dot_all: bool,
     pub(super) extended: bool,
     pub(super) no_capture: bool,
+    /// Not of the pattern: whether texts of numbered groups are wanted, which costs the linear engine something.
+    pub(super) numbered: bool,
 }
 
 impl Flags {

@@ -110,6 +110,16 @@ impl Pattern {
         }
     }
 
+    /// The same for a pattern whose groups are asked for by their numbers ([`Pattern::group`], [`Pattern::groups`]).
+    pub(crate) fn with_groups(text: &str) -> Result<Pattern, Error> {
+        let mut source = match Source::parse(text.as_bytes()) {
+            Err(Error::NoDelimiters) => Source::bare(text.as_bytes()),
+            other => other?,
+        };
+        source.flags.numbered = true;
+        source.compile()
+    }
+
     /// Literals of which every match contains one; `None` when there are none.
     pub(crate) fn literals(&self) -> Option<&[Vec<u8>]> {
         self.literals.as_deref()
@@ -161,6 +171,20 @@ impl Pattern {
                     return None;
                 }
                 Some(regex.captures(text).ok()??.get(number)?.as_bytes())
+            }
+        }
+    }
+
+    /// The texts of a group in up to `max` matches; what comes after a search that takes too many steps is left out.
+    pub(crate) fn groups<'t>(&self, text: &'t [u8], number: usize, max: usize) -> Vec<&'t [u8]> {
+        match &self.engine {
+            Engine::Linear(regex) => {
+                let found = regex.captures_iter(text).take(max);
+                found.filter_map(|found| Some(found.get(number)?.as_bytes())).collect()
+            }
+            Engine::Backtracking(regex) => {
+                let found = regex.captures_iter(text).take(max).map_while(Result::ok);
+                found.filter_map(|found| Some(found.get(number)?.as_bytes())).collect()
             }
         }
     }

@@ -362,7 +362,7 @@ impl Walk<'_> {
         self.at += 1;
         self.stack.push((self.flags, false));
         self.out.backtracking.push_str(if self.flags.no_capture { "(?:" } else { "(" });
-        self.linear("(?:");
+        self.linear(if self.flags.numbered && !self.flags.no_capture { "(" } else { "(?:" });
         Ok(())
     }
 
@@ -376,7 +376,7 @@ impl Walk<'_> {
         let mut on = true;
         loop {
             match self.peek(0).ok_or(Error::Unclosed('('))? {
-                b'^' => self.flags = Flags::default(),
+                b'^' => self.flags = Flags { numbered: outer.numbered, ..Flags::default() },
                 b'-' => on = false,
                 b':' => {
                     self.at += 1;

@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(super) originating: Vec<String>,
     /// The field in which the mail server leaves the sender of the envelope.
     pub(crate) sender_field: Option<String>,
+    /// Whether that field, or `Return-Path`, is believed also where the message has come through other hosts of ours.
+    pub(crate) trusts_sender: bool,
 }
 
 impl Default for Settings {
@@ -29,6 +31,7 @@ impl Default for Settings {
             internal_given: false,
             originating: Vec::new(),
             sender_field: None,
+            trusts_sender: false,
         }
     }
 }
@@ -64,7 +67,13 @@ impl Settings {
                 nothing(value)
             }
             "envelope_sender_header" => self.set_sender_field(value),
-            "always_trust_envelope_sender" => return None,
+            "always_trust_envelope_sender" => match value.trim() {
+                "0" | "1" => {
+                    self.trusts_sender = value.trim() == "1";
+                    Ok(())
+                }
+                other => Err(format!("{other:?} is neither 1 nor 0")),
+            },
             _ => return None,
         };
         Some(done)

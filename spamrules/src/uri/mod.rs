@@ -38,7 +38,7 @@ impl Default for Settings {
 impl Settings {
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Option<Result<(), String>> {
         Some(match key {
-            "redirector_pattern" => match Pattern::new(value.trim()) {
+            "redirector_pattern" => match Pattern::with_groups(value.trim()) {
                 Ok(pattern) => {
                     self.redirectors.push(pattern);
                     Ok(())

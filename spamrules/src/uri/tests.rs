@@ -20,6 +20,7 @@ fn settings() -> Settings {
         .set("redirector_pattern", r"m'^https?:/*(?:\w+\.)?google\.com/url\?.*?(?<=[?&])q=(.*?)(?:$|[&\#])'i")
         .unwrap()
         .unwrap();
+    settings.set("redirector_pattern", r"/^http:\/\/go\.one\.com\/to\/(\w.*)$/i").unwrap().unwrap();
     settings
 }
 
@@ -106,6 +107,7 @@ fn canonical_forms() {
 
 #[test]
 fn redirectors_are_followed() {
+    assert!(forms("http://go.one.com/to/two.com/x").contains(&"http://two.com/x".to_owned()));
     let found = forms("http://www.google.com/url?sa=U&q=http%3A//x.com/a&y");
     assert!(found.contains(&"http://x.com/a".to_owned()), "{found:?}");
     assert!(forms("http://a.com/?u=http:b.com&c").contains(&"http://b.com".to_owned()));
