@@ -85,7 +85,8 @@ fn time(set: &Ruleset, answers: &Path, mail: &Path) {
     measure(set, &messages, "everything", &[]);
     measure(set, &messages, "with levels", LEVELS);
     actions(set, &messages);
-    costs(set, &messages);
+    costs(set, &messages, &[]);
+    costs(set, &messages, LEVELS);
     println!("{} MB resident", resident() / 1024);
 }
 
@@ -168,17 +169,21 @@ fn crafted(set: &Ruleset) {
 }
 
 /// The most expensive rules.
-fn costs(set: &Ruleset, messages: &[(String, Vec<u8>)]) {
+fn costs(set: &Ruleset, messages: &[(String, Vec<u8>)], levels: &[f64]) {
     let mut costs = vec![Duration::ZERO; set.len()];
+    let mut most = vec![Duration::ZERO; set.len()];
     for (_, raw) in messages {
-        let budget = Budget { clock: Some(&cpu_time), measure: 1, ..Budget::default() };
+        let budget = Budget { clock: Some(&cpu_time), measure: 1, levels, ..Budget::default() };
         let report = set.check(&Message::parse(raw), &environment(), &NoAnswers, budget);
         costs.iter_mut().zip(&report.costs).for_each(|(sum, cost)| *sum += *cost);
+        most.iter_mut().zip(&report.costs).for_each(|(most, cost)| *most = (*most).max(*cost));
     }
-    let mut rules: Vec<(Duration, &str)> = costs.into_iter().zip(set.rules().map(|(name, _)| name)).collect();
+    let mut rules: Vec<(Duration, Duration, &str)> =
+        costs.into_iter().zip(most).zip(set.rules()).map(|((sum, most), (name, _))| (sum, most, name)).collect();
     rules.sort_unstable();
-    println!("all rules, clock included: {:.0?}", rules.iter().map(|(cost, _)| *cost).sum::<Duration>());
-    rules.iter().rev().take(25).for_each(|(cost, name)| println!("  {cost:10.1?}  {name}"));
+    let all: Duration = rules.iter().map(|(cost, ..)| *cost).sum();
+    println!("all rules, clock included: {all:.0?}; the most expensive ones, in all and at most in one message:");
+    rules.iter().rev().take(25).for_each(|(cost, most, name)| println!("  {cost:10.1?} {most:10.1?}  {name}"));
 }
 
 /// CPU time of this thread.

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Traits};
 
 /// Messages between two new orders.
 const RENEW: u64 = 256;
@@ -59,12 +59,23 @@ impl Default for Record {
     }
 }
 
+/// In which order rules run one by one.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    /// Those that are worth running, the best first.
+    best: Vec<u32>,
+    /// Per rule its place in `best`.
+    rank: Vec<u32>,
+    /// Those that read nothing but the header, the best first.
+    pub(crate) headers: Vec<u32>,
+}
+
 /// What has been learnt about the rules of a set.
 #[derive(Debug)]
 pub(crate) struct Learnt {
     messages: AtomicU64,
     records: Vec<Record>,
-    order: RwLock<Option<Arc<Vec<u32>>>>,
+    order: RwLock<Option<Arc<Order>>>,
     /// Whether a rule has ever been switched off.
     ever_off: AtomicBool,
     /// Messages that may set a rule aside before it is switched off; 0: it never is.
@@ -135,19 +146,20 @@ impl Learnt {
         self.messages.fetch_add(1, Relaxed);
     }
 
-    /// The rules that are worth running one by one, the best first.
-    pub(crate) fn order(&self, plan: &Plan) -> Arc<Vec<u32>> {
+    /// The order for the next message.
+    pub(crate) fn order(&self, plan: &Plan) -> Arc<Order> {
         let stale = self.messages.load(Relaxed) % RENEW == RENEW - 1;
         if !stale && let Some(order) = self.order.read().ok().and_then(|order| order.clone()) {
             return order;
         }
-        let made = Arc::new(self.ordered(plan));
+        let made = Arc::new(Order::new(self.ordered(plan), plan));
         if let Ok(mut order) = self.order.write() {
             *order = Some(made.clone());
         }
         made
     }
 
+    /// The rules that are worth running one by one, the best first.
     fn ordered(&self, plan: &Plan) -> Vec<u32> {
         let mut keyed: Vec<(f64, u32)> = (0u32..)
             .zip(&plan.worth)
@@ -168,6 +180,27 @@ impl Learnt {
         let rate = if messages > 0.0 { hits / messages } else { 0.0 };
         let cost = if measured > 0.0 { nanoseconds / measured / 1000.0 } else { guess };
         worth * (1.0 + HITTING * rate) / cost.max(0.05)
+    }
+}
+
+impl Order {
+    fn new(best: Vec<u32>, plan: &Plan) -> Order {
+        let mut rank = vec![u32::MAX; plan.worth.len()];
+        for (number, &id) in (0u32..).zip(&best) {
+            if let Some(slot) = usize::try_from(id).ok().and_then(|at| rank.get_mut(at)) {
+                *slot = number;
+            }
+        }
+        let headers = best.iter().copied().filter(|&id| plan.traits(id).has(Traits::HEADER)).collect();
+        Order { best, rank, headers }
+    }
+
+    /// Brings rules into this order; those that are not worth running are left out.
+    pub(crate) fn sort(&self, rules: impl Iterator<Item = u32>) -> Vec<u32> {
+        let at = |place: u32| usize::try_from(place).unwrap_or(usize::MAX);
+        let mut ranks: Vec<u32> = rules.filter_map(|id| self.rank.get(at(id)).copied()).collect();
+        ranks.sort_unstable();
+        ranks.into_iter().filter_map(|rank| self.best.get(at(rank)).copied()).collect()
     }
 }
 

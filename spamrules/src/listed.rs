@@ -72,7 +72,7 @@ fn kind(test: &Test) -> &'static str {
         Test::Full(_) => "full",
         Test::MimeHeader { .. } => "mimeheader",
         Test::Eval { .. } => "eval",
-        Test::Meta { .. } => "meta",
+        Test::Meta(_) => "meta",
         Test::Idle => "idle",
     }
 }

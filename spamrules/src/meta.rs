@@ -56,7 +56,7 @@ pub(crate) enum Operator {
 #[derive(Debug, Clone)]
 pub(crate) enum Node {
     Number(f64),
-    /// The place of a name in the list of names.
+    /// The place of a name in the list of names; in a formula the place of a rule in the set.
     Name(usize),
     Not(Box<Node>),
     Negative(Box<Node>),
@@ -84,7 +84,7 @@ impl Expression {
             return Err(Error::Operator(Found(token.clone())));
         }
         let expression = Expression { root, names: parser.names };
-        expression.value(&|_| 0.0).ok_or(Error::Division)?;
+        expression.value(|_| 0.0).ok_or(Error::Division)?;
         Ok(expression)
     }
 
@@ -93,14 +93,58 @@ impl Expression {
         &self.names
     }
 
-    /// The expression as a tree.
+    /// The value, given that of each name; `None` after a division by zero.
+    pub(crate) fn value(&self, of: impl Fn(usize) -> f64) -> Option<f64> {
+        value(&self.root, &of)
+    }
+
+    /// The expression over rules; a name that is none counts 0.
+    pub(crate) fn over(mut self, rule: impl Fn(&str) -> Option<u32>) -> Formula {
+        let rules: Vec<Option<u32>> = self.names.iter().map(|name| rule(name)).collect();
+        self.root.rename(&|place| rules.get(place).copied().flatten());
+        Formula { root: self.root, rules: rules.into_iter().flatten().collect() }
+    }
+}
+
+/// An expression over the rules of a set.
+#[derive(Debug, Clone)]
+pub(crate) struct Formula {
+    root: Node,
+    rules: Vec<u32>,
+}
+
+impl Formula {
+    /// The rules used, each once.
+    pub(crate) fn rules(&self) -> &[u32] {
+        &self.rules
+    }
+
+    /// The formula as a tree.
     pub(crate) fn root(&self) -> &Node {
         &self.root
     }
 
-    /// The value, given that of each name; `None` after a division by zero.
-    pub(crate) fn value(&self, of: &dyn Fn(usize) -> f64) -> Option<f64> {
-        value(&self.root, of)
+    /// The value, given that of each rule by its place; `None` after a division by zero.
+    pub(crate) fn value(&self, of: impl Fn(usize) -> f64) -> Option<f64> {
+        value(&self.root, &of)
+    }
+}
+
+impl Node {
+    fn rename(&mut self, rule: &dyn Fn(usize) -> Option<u32>) {
+        match self {
+            Node::Number(_) => {}
+            Node::Name(place) => match rule(*place).and_then(|rule| usize::try_from(rule).ok()) {
+                Some(rule) => *place = rule,
+                None => *self = Node::Number(0.0),
+            },
+            Node::Not(inner) | Node::Negative(inner) => inner.rename(rule),
+            Node::Chain(first, rest) => {
+                first.rename(rule);
+                rest.iter_mut().for_each(|(_, node)| node.rename(rule));
+            }
+            Node::Choice(condition, yes, no) => [condition, yes, no].into_iter().for_each(|node| node.rename(rule)),
+        }
     }
 }
 
@@ -108,7 +152,7 @@ fn truth(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
-fn value(node: &Node, of: &dyn Fn(usize) -> f64) -> Option<f64> {
+fn value(node: &Node, of: &impl Fn(usize) -> f64) -> Option<f64> {
     Some(match node {
         Node::Number(number) => *number,
         Node::Name(place) => of(*place),
@@ -126,7 +170,7 @@ fn value(node: &Node, of: &dyn Fn(usize) -> f64) -> Option<f64> {
 }
 
 /// `&&` and `||` give the value of the side that decided, as in Perl.
-fn two(operator: Operator, left: f64, right: &Node, of: &dyn Fn(usize) -> f64) -> Option<f64> {
+fn two(operator: Operator, left: f64, right: &Node, of: &impl Fn(usize) -> f64) -> Option<f64> {
     match operator {
         Operator::Or if left != 0.0 => return Some(left),
         Operator::And if left == 0.0 => return Some(0.0),
@@ -279,7 +323,7 @@ mod tests {
     fn given(text: &str, hits: &[(&str, f64)]) -> Option<f64> {
         let expression = Expression::parse(text).unwrap();
         let names = expression.names().to_vec();
-        expression.value(&|place| {
+        expression.value(|place| {
             hits.iter()
                 .find(|(name, _)| names.get(place).is_some_and(|known| known == name))
                 .map_or(0.0, |(_, value)| *value)
@@ -320,7 +364,7 @@ mod tests {
         #[test]
         fn any_text_is_taken_or_refused(text in r"[AB01.()!&|^<>=+*/?: -]{0,40}") {
             if let Ok(expression) = Expression::parse(&text) {
-                let _ = expression.value(&|_| 1.0);
+                let _ = expression.value(|_| 1.0);
             }
         }
     }

@@ -62,7 +62,7 @@ impl Range {
 }
 
 /// The range of an expression, given that of each name; `None` when it might divide by zero.
-pub(crate) fn of(node: &Node, name: &dyn Fn(usize) -> Range) -> Option<Range> {
+pub(crate) fn of(node: &Node, name: &impl Fn(usize) -> Range) -> Option<Range> {
     Some(match node {
         Node::Number(number) => Range::exactly(*number),
         Node::Name(place) => name(*place),
@@ -87,7 +87,17 @@ pub(crate) fn of(node: &Node, name: &dyn Fn(usize) -> Range) -> Option<Range> {
         Node::Chain(first, rest) => {
             let mut left = of(first, name)?;
             for (operator, right) in rest {
-                left = two(*operator, left, right, name)?;
+                // A chain of one of these has no other operators: the parser gives each a level of its own.
+                match operator {
+                    Operator::Or if left.is_true() => break,
+                    Operator::And if left.is_false() => break,
+                    _ => {}
+                }
+                let right = match right {
+                    Node::Name(place) => name(*place),
+                    other => of(other, name)?,
+                };
+                left = two(*operator, left, right)?;
             }
             left
         }
@@ -103,24 +113,21 @@ fn truth(sure: bool, sure_not: bool) -> Range {
     }
 }
 
-fn two(operator: Operator, left: Range, right: &Node, name: &dyn Fn(usize) -> Range) -> Option<Range> {
-    match operator {
-        Operator::Or if left.is_true() => return Some(left),
-        Operator::And if left.is_false() => return Some(FALSE),
-        _ => {}
-    }
-    let right = of(right, name)?;
-    let same = left.is_known() && left == right;
-    let apart = left.high < right.low || right.high < left.low;
+/// One operation; `None` when it might divide by zero.
+fn two(operator: Operator, left: Range, right: Range) -> Option<Range> {
+    let same = || left.is_known() && left == right;
+    let apart = || left.high < right.low || right.high < left.low;
     Some(match operator {
+        Operator::Or if left.is_true() => left,
         Operator::Or if left.is_false() => right,
         Operator::Or => left.with(right),
+        Operator::And if left.is_false() => FALSE,
         Operator::And if left.is_true() => right,
         Operator::And => FALSE.with(right),
         Operator::Xor if left.is_known() && right.is_known() => Range::exactly(exclusive_or(left.low, right.low)),
         Operator::Xor => Range { low: 0.0, high: f64::INFINITY },
-        Operator::Equal => truth(same, apart),
-        Operator::Unequal => truth(apart, same),
+        Operator::Equal => truth(same(), apart()),
+        Operator::Unequal => truth(apart(), same()),
         Operator::Less => truth(left.high < right.low, left.low >= right.high),
         Operator::LessOrEqual => truth(left.high <= right.low, left.low > right.high),
         Operator::More => truth(left.low > right.high, left.high <= right.low),
@@ -152,12 +159,9 @@ mod tests {
     use crate::meta::Expression;
 
     fn range(text: &str, known: &[(&str, f64, f64)]) -> Option<Range> {
-        let expression = Expression::parse(text).unwrap();
-        let names = expression.names().to_vec();
-        let name = |place: usize| {
-            known.iter().find(|(name, ..)| names[place] == *name).map_or(FALSE, |&(_, low, high)| Range { low, high })
-        };
-        of(expression.root(), &name)
+        let place = |name: &str| known.iter().position(|(known, ..)| *known == name);
+        let formula = Expression::parse(text).unwrap().over(|name| u32::try_from(place(name)?).ok());
+        of(formula.root(), &|rule| Range { low: known[rule].1, high: known[rule].2 })
     }
 
     #[test]
@@ -183,12 +187,12 @@ mod tests {
             ends in proptest::array::uniform3((0u8..4, 0u8..4, 0u8..5)),
         ) {
             let Ok(expression) = Expression::parse(&text.replace('(', "")) else { return Ok(()) };
-            let place = |at: usize| match expression.names()[at].as_str() { "A" => 0, "B" => 1, _ => 2 };
-            let low = |at: usize| f64::from(ends[place(at)].0);
-            let high = |at: usize| low(at) + f64::from(ends[place(at)].1);
-            let actual = |at: usize| (low(at) + f64::from(ends[place(at)].2)).min(high(at));
-            let range = of(expression.root(), &|at| Range { low: low(at), high: high(at) });
-            match (range, expression.value(&actual)) {
+            let formula = expression.over(|name| Some(match name { "A" => 0, "B" => 1, _ => 2 }));
+            let low = |rule: usize| f64::from(ends[rule].0);
+            let high = |rule: usize| low(rule) + f64::from(ends[rule].1);
+            let actual = |rule: usize| (low(rule) + f64::from(ends[rule].2)).min(high(rule));
+            let range = of(formula.root(), &|rule| Range { low: low(rule), high: high(rule) });
+            match (range, formula.value(actual)) {
                 (Some(range), Some(value)) => {
                     proptest::prop_assert!(range.low <= value && value <= range.high, "{text}: {value} in {range:?}");
                 }

@@ -4,7 +4,7 @@
 use crate::eval::Argument;
 use crate::extension::Function;
 use crate::headers::Selector;
-use crate::meta::Expression;
+use crate::meta::Formula;
 use crate::regexes::{Pattern, Source};
 
 /// Where something was written.
@@ -175,10 +175,7 @@ pub(crate) enum Test {
         function: Function,
         arguments: Vec<Argument>,
     },
-    Meta {
-        expression: Expression,
-        names: Vec<Option<u32>>,
-    },
+    Meta(Formula),
     /// It loaded but cannot run; lint says why. It never hits.
     Idle,
 }

@@ -44,7 +44,7 @@ impl Markup {
         let fields: String = fields(assessment, hostname).into_iter().map(|line| line + line_end).collect();
         let mut edit = Edit { prepend: fields.into_bytes(), ..Edit::default() };
         edit.add(&cut);
-        let is_finished = !section.flaws.contains(&header::Flaw::Unfinished);
+        let is_finished = ends_with_empty_line(head.get(..section.body).unwrap_or(head));
         Markup { edit, body: section.body as u64, is_finished, line_end }
     }
 
@@ -73,6 +73,13 @@ impl Markup {
 fn line_end(head: &[u8]) -> &'static str {
     let first = memchr::memchr(b'\n', head).map(|at| &head[..at]);
     if first.is_some_and(|line| !line.ends_with(b"\r")) { "\n" } else { "\r\n" }
+}
+
+/// Whether the last line of a header section is empty. It is not when the body begins without such a line before it.
+fn ends_with_empty_line(section: &[u8]) -> bool {
+    let Some(before) = section.strip_suffix(b"\n") else { return false };
+    let start = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
+    before.get(start..).is_some_and(|line| line.trim_ascii().is_empty())
 }
 
 /// The lines of all fields, without line ends.
@@ -146,6 +153,22 @@ mod tests {
         markup.edit.pass(0, message, |piece| out.extend_from_slice(piece));
         assert_eq!(out.len() as u64, markup.length(message.len() as u64));
         String::from_utf8(out).unwrap().replace(VERSION, "V")
+    }
+
+    #[test]
+    fn a_header_section_always_gets_its_empty_line() {
+        for (message, body) in [
+            (&b"From: a@b\r\n\r\nbody"[..], "From: a@b\r\n\r\n"),
+            (b"\nbody", "\n"),
+            (b"From: a@b\nbody\nwithout an empty line\n", "From: a@b\n\n"),
+            (b"From: a@b\ru\r\nX-Spam-X\0: y\r\nX: y;\n\r\n", "From: a@b\r\r\n\r\n"),
+            (b"From: a@b", "From: a@b\r\n\r\n"),
+        ] {
+            let head = Markup::new(message, &assessment(false, &[]), "mx.test").head(message);
+            let head = String::from_utf8(head).unwrap();
+            let text = String::from_utf8_lossy(message).into_owned();
+            assert!(head.ends_with(&format!("version={VERSION}{}{body}", line_end(message))), "{text:?}: {head:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod run;
 mod schedule;
 #[cfg(test)]
 mod schedule_tests;
+mod state;
 pub(crate) mod template;
 mod waiting;
 #[cfg(test)]

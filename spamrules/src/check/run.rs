@@ -93,6 +93,30 @@ pub(super) fn place(id: u32) -> usize {
     usize::try_from(id).unwrap_or(usize::MAX)
 }
 
+/// So many bytes of text are looked through before rules are tried on them: what is noted of them is bounded, and the texts stay in the caches.
+const BATCH: usize = 64 << 10;
+
+/// The texts in batches, each with the number of its first one.
+pub(super) fn batches<'s, 't>(texts: &'s [&'t [u8]]) -> impl Iterator<Item = (u32, &'s [&'t [u8]])> {
+    let mut begin = 0;
+    std::iter::from_fn(move || {
+        let rest = texts.get(begin..).filter(|rest| !rest.is_empty())?;
+        let mut size = 0;
+        let fitting = rest.iter().take_while(|text| {
+            size += text.len() + 1;
+            size <= BATCH
+        });
+        let batch = rest.get(..fitting.count().max(1))?;
+        let number = u32::try_from(begin).ok()?;
+        begin += batch.len();
+        Some((number, batch))
+    })
+}
+
+pub(super) fn slices(texts: &[Vec<u8>]) -> Vec<&[u8]> {
+    texts.iter().map(Vec::as_slice).collect()
+}
+
 /// A count as metas see it.
 fn number(count: u32) -> f64 {
     f64::from(count)
@@ -153,18 +177,17 @@ impl<'a> Run<'a> {
     }
 
     /// Runs a group over texts. The first one is the subject for rules that leave it out.
-    pub(super) fn group<'t>(&mut self, group: &'a Group, texts: impl Iterator<Item = &'t [u8]>) {
+    pub(super) fn group(&mut self, group: &'a Group, texts: &[&[u8]]) {
         let mut seen = std::mem::take(&mut self.seen);
-        for (number, text) in texts.enumerate() {
+        for (begin, texts) in batches(texts) {
+            let found = group.index.filter(texts, &mut seen);
             self.account.skip();
-            for candidate in group.index.candidates(text, &mut seen) {
-                let Some(&id) = group.rules.get(place(candidate)) else { continue };
-                let Some(rule) = self.active(id) else { continue };
-                if number == 0 && skips_subject(rule) {
-                    continue;
-                }
-                if let Some(pattern) = rule.pattern() {
-                    self.search(id, rule, pattern, text);
+            for &candidate in group.index.always() {
+                (0u32..).zip(texts).for_each(|(number, text)| self.candidate(group, candidate, begin + number, text));
+            }
+            for &(candidate, number) in found {
+                if let Some(text) = texts.get(place(number)) {
+                    self.candidate(group, candidate, begin + number, text);
                 }
             }
             if self.account.is_over() {
@@ -174,13 +197,22 @@ impl<'a> Run<'a> {
         self.seen = seen;
     }
 
+    /// Tries a rule on a text that it could match.
+    fn candidate(&mut self, group: &'a Group, candidate: u32, number: u32, text: &[u8]) {
+        let Some(&id) = group.rules.get(place(candidate)) else { return };
+        let Some(rule) = self.active(id).filter(|rule| number > 0 || !skips_subject(rule)) else { return };
+        if let Some(pattern) = rule.pattern().filter(|_| !self.account.is_over()) {
+            self.search(id, rule, pattern, text);
+        }
+    }
+
     fn texts(&mut self) {
         let rules = self.rules;
         let context = self.context;
-        self.group(&rules.full, std::iter::once(context.message.raw()));
-        self.group(&rules.body, context.texts().body.iter().map(Vec::as_slice));
-        self.group(&rules.rawbody, context.texts().rawbody.iter().map(Vec::as_slice));
-        self.group(&rules.uri, context.uris().list.iter().map(Vec::as_slice));
+        self.group(&rules.full, &[context.message.raw()]);
+        self.group(&rules.body, &slices(&context.texts().body));
+        self.group(&rules.rawbody, &slices(&context.texts().rawbody));
+        self.group(&rules.uri, &slices(&context.uris().list));
     }
 
     pub(super) fn headers(&mut self) {
@@ -194,7 +226,7 @@ impl<'a> Run<'a> {
                     self.header(id, rule, value.as_deref());
                 }
             }
-            self.group(&header.group, std::iter::once(value.as_deref().unwrap_or_default()));
+            self.group(&header.group, &[value.as_deref().unwrap_or_default()]);
         }
     }
 
@@ -230,16 +262,15 @@ impl<'a> Run<'a> {
         let mut never = vec![false; rules.rules.len()];
         for &id in rules.circular.iter().chain(&rules.metas) {
             let Some(rule) = rules.rules.get(place(id)) else { continue };
-            let Test::Meta { expression, names } = &rule.test else { continue };
-            let blocked = names.iter().flatten().any(|&name| never.get(place(name)).copied().unwrap_or(false));
+            let Test::Meta(formula) = &rule.test else { continue };
+            let blocked = formula.rules().iter().any(|&name| never.get(place(name)).copied().unwrap_or(false));
             if blocked || self.active(id).is_none() {
                 if let Some(slot) = never.get_mut(place(id)) {
                     *slot = true;
                 }
                 continue;
             }
-            let of = |at: usize| names.get(at).copied().flatten().map_or(0.0, |name| self.count(name));
-            let value = expression.value(&of).unwrap_or(0.0);
+            let value = formula.value(|rule| self.counts.get(rule).copied().unwrap_or(0.0)).unwrap_or(0.0);
             if value != 0.0
                 && let Some(slot) = self.counts.get_mut(place(id))
             {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::Report;
 use super::account::{Account, Budget, Reason};
 use super::run::{Run, Setting, place};
-use super::schedule::{self, State};
+use super::schedule;
+use super::state::State;
 use crate::context::Context;
 use crate::regexes::Seen;
 

@@ -246,8 +246,7 @@ fn metas(gathered: &mut Gathered, made: &mut Rules) {
         // It was parsed before with its globs empty; with them filled it may divide by zero or be too long.
         match Expression::parse(&without_globs(text, &expand)) {
             Ok(expression) => {
-                let names = expression.names().iter().map(|name| made.names.get(name).copied()).collect();
-                linked.push((id, Test::Meta { expression, names }));
+                linked.push((id, Test::Meta(expression.over(|name| made.names.get(name).copied()))));
             }
             Err(error) => gathered.remark(Severity::Error, &written.place, Some(&written.name), error.to_string()),
         }
@@ -300,7 +299,7 @@ fn group(made: &mut Rules) {
             Test::Full(_) => kinds[3].push(id),
             Test::MimeHeader { .. } => made.mime_headers.push(id),
             Test::Eval { .. } => made.evals.push(id),
-            Test::Meta { .. } | Test::Idle => {}
+            Test::Meta(_) | Test::Idle => {}
         }
     }
     let [body, rawbody, uri, full] = kinds.map(|members| indexed(&made.rules, members));
@@ -348,12 +347,12 @@ fn order_metas(gathered: &mut Gathered, made: &mut Rules) {
     let mut dependants: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut ready = Vec::new();
     for (id, rule) in (0u32..).zip(&made.rules) {
-        let Test::Meta { names, .. } = &rule.test else { continue };
-        let metas: Vec<u32> = names
+        let Test::Meta(formula) = &rule.test else { continue };
+        let metas: Vec<u32> = formula
+            .rules()
             .iter()
-            .flatten()
             .copied()
-            .filter(|&name| made.rules.get(place(name)).is_some_and(|rule| matches!(rule.test, Test::Meta { .. })))
+            .filter(|&name| made.rules.get(place(name)).is_some_and(|rule| matches!(rule.test, Test::Meta(_))))
             .collect();
         waiting.insert(id, metas.len());
         if metas.is_empty() {

@@ -35,7 +35,7 @@ pub(super) fn holds(condition: &str, plugins: &Plugins, network: bool) -> Result
     if let Some(name) = expression.names().first() {
         return Err(format!("{name:?} cannot be asked for in a condition"));
     }
-    Ok(expression.value(&|_| 0.0).is_some_and(|value| value != 0.0))
+    Ok(expression.value(|_| 0.0).is_some_and(|value| value != 0.0))
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ pub(crate) struct Seen {
     round: u32,
     literals: Vec<u32>,
     patterns: Vec<u32>,
-    found: Vec<u32>,
+    /// Patterns and texts.
+    found: Vec<(u32, u32)>,
 }
 
 impl Index {
@@ -65,7 +66,7 @@ impl Index {
             index.always.extend(skeletons.iter().map(|(number, _)| *number));
         }
         if !literals.is_empty() {
-            let kind = if literals.len() > 4000 { AhoCorasickKind::ContiguousNFA } else { AhoCorasickKind::DFA };
+            let kind = if literals.len() > 1000 { AhoCorasickKind::ContiguousNFA } else { AhoCorasickKind::DFA };
             index.automaton = AhoCorasick::builder()
                 .ascii_case_insensitive(true)
                 .match_kind(MatchKind::Standard)
@@ -79,40 +80,38 @@ impl Index {
         index
     }
 
-    /// The patterns that could match the text, in no particular order.
-    pub(crate) fn candidates<'a>(&'a self, text: &[u8], seen: &'a mut Seen) -> impl Iterator<Item = u32> + 'a {
-        self.always.iter().copied().chain(self.filtered(text, seen))
-    }
-
     /// Patterns that could match any text: nothing is known that they require.
     pub(crate) fn always(&self) -> &[u32] {
         &self.always
     }
 
-    /// The patterns that could match the text because something that they require is in it.
-    pub(crate) fn filtered<'a>(&'a self, text: &[u8], seen: &'a mut Seen) -> impl Iterator<Item = u32> + 'a {
-        seen.begin(self.wanted_by.len(), self.patterns);
+    /// The other patterns and the texts that they could match, because something that they require is in them; sorted. All texts are looked
+    /// through before any pattern is tried: what this takes of memory would otherwise be gone from the caches at the next one.
+    pub(crate) fn filter<'s>(&self, texts: &[&[u8]], seen: &'s mut Seen) -> &'s [(u32, u32)] {
+        seen.found.clear();
         if let Some(automaton) = &self.automaton {
-            for found in automaton.find_overlapping_iter(text) {
-                let literal = found.pattern().as_usize();
-                if !mark(&mut seen.literals, literal, seen.round) {
-                    continue;
-                }
-                for &pattern in self.wanted_by.get(literal).into_iter().flatten() {
-                    if mark(&mut seen.patterns, usize::try_from(pattern).unwrap_or(usize::MAX), seen.round) {
-                        seen.found.push(pattern);
+            for (number, text) in (0u32..).zip(texts) {
+                seen.begin(self.wanted_by.len(), self.patterns);
+                for found in automaton.find_overlapping_iter(text) {
+                    let literal = found.pattern().as_usize();
+                    if mark(&mut seen.literals, literal, seen.round) {
+                        for &pattern in self.wanted_by.get(literal).into_iter().flatten() {
+                            if mark(&mut seen.patterns, usize::try_from(pattern).unwrap_or(usize::MAX), seen.round) {
+                                seen.found.push((pattern, number));
+                            }
+                        }
                     }
                 }
             }
         }
-        self.sieve.find(text, |pattern| seen.found.push(pattern));
-        seen.found.iter().copied()
+        self.sieve.find(texts, |pattern, number| seen.found.push((pattern, number)));
+        seen.found.sort_unstable();
+        &seen.found
     }
 }
 
 impl Seen {
     fn begin(&mut self, literals: usize, patterns: usize) {
-        self.found.clear();
         if self.literals.len() < literals {
             self.literals.resize(literals, 0);
         }
@@ -148,13 +147,10 @@ mod tests {
         let patterns = ["/viagra/i", "/[a-z]+/", "/(?:agr|zzz)/i"].map(|text| Pattern::new(text).unwrap());
         let index = Index::new(patterns.iter().map(Some));
         let mut seen = Seen::default();
-        let mut found = |text: &[u8]| {
-            let mut all: Vec<u32> = index.candidates(text, &mut seen).collect();
-            all.sort_unstable();
-            all
-        };
-        assert_eq!(found(b"cheap ViAgRa agr"), [0, 1, 2]);
-        assert_eq!(found(b"nothing"), [1]);
-        assert_eq!(found(b"xzzzx"), [1, 2]);
+        let mut found = |texts: &[&[u8]]| index.filter(texts, &mut seen).to_vec();
+        assert_eq!(index.always(), [1]);
+        assert_eq!(found(&[b"cheap ViAgRa agr"]), [(0, 0), (2, 0)]);
+        assert_eq!(found(&[b"nothing", b""]), []);
+        assert_eq!(found(&[b"xzzzx", b"zz", b"agr agr", b"viagra"]), [(0, 3), (2, 0), (2, 2), (2, 3)]);
     }
 }

@@ -50,16 +50,18 @@ impl Sieve {
         sieve
     }
 
-    /// Calls with the number of each skeleton that is in the text.
-    pub(super) fn find(&self, text: &[u8], mut found: impl FnMut(u32)) {
+    /// Calls with the number of each skeleton that is in a text, and the place of the text.
+    pub(super) fn find(&self, texts: &[&[u8]], mut found: impl FnMut(u32, u32)) {
         for block in &self.blocks {
-            let seen = block.run(text);
-            if seen == [0; LANES] {
-                continue;
-            }
-            for &(lane, bit, number) in &block.numbers {
-                if seen.get(lane).is_some_and(|word| word & bit != 0) {
-                    found(number);
+            for (text, bytes) in (0u32..).zip(texts) {
+                let seen = block.run(bytes);
+                if seen == [0; LANES] {
+                    continue;
+                }
+                for &(lane, bit, number) in &block.numbers {
+                    if seen.get(lane).is_some_and(|word| word & bit != 0) {
+                        found(number, text);
+                    }
                 }
             }
         }
@@ -139,7 +141,7 @@ mod tests {
         let skeletons: Vec<Skeleton> = patterns.iter().map(|pattern| Skeleton::first(pattern).unwrap()).collect();
         let sieve = Sieve::new((0..).zip(&skeletons));
         let mut all = Vec::new();
-        sieve.find(text.as_bytes(), |number| all.push(number));
+        sieve.find(&[text.as_bytes()], |number, _| all.push(number));
         all.sort_unstable();
         all
     }
@@ -161,7 +163,7 @@ mod tests {
                 regex::bytes::RegexBuilder::new(&pattern).unicode(false).build(),
             ) && regex.is_match(text.as_bytes()) {
                 let mut met = false;
-                Sieve::new([(0, &skeleton)]).find(text.as_bytes(), |_| met = true);
+                Sieve::new([(0, &skeleton)]).find(&[text.as_bytes()], |_, _| met = true);
                 proptest::prop_assert!(met);
             }
         }

@@ -329,12 +329,8 @@ impl Run<'_> {
             Op::Text(text) => text.first().copied(),
             _ => None,
         };
-        let count = length - least + 1;
-        for i in 0..count {
-            let taken = if longest { length - i } else { least + i };
-            if first.is_some_and(|f| rest.get(taken) != Some(&f)) {
-                continue;
-            }
+        let mut left = least..length + 1;
+        while let Some(taken) = following(rest, &mut left, longest, first) {
             if self.at(next, pos + taken) {
                 return true;
             }
@@ -346,8 +342,10 @@ impl Run<'_> {
     }
 
     fn keeping(&mut self, fields: u16, open: bool, next: usize, pos: usize) -> bool {
-        let before = (self.opened, self.found.clone());
-        for field in (0..FIELDS).filter(|f| fields & (1 << f) != 0) {
+        let mut before = [(0, None); FIELDS];
+        let is_meant = |field: &usize| fields & (1 << field) != 0;
+        for field in (0..FIELDS).filter(is_meant) {
+            before[field] = (self.opened[field], self.found.spans[field]);
             if open {
                 self.opened[field] = pos;
             } else {
@@ -356,9 +354,25 @@ impl Run<'_> {
         }
         let matched = self.at(next, pos);
         if !matched {
-            (self.opened, self.found) = before;
+            for field in (0..FIELDS).filter(is_meant) {
+                (self.opened[field], self.found.spans[field]) = before[field];
+            }
         }
         matched
+    }
+}
+
+/// The next length to be tried, from one end or the other: one that `first` follows, where it is known.
+fn following(rest: &[u8], left: &mut std::ops::Range<usize>, longest: bool, first: Option<u8>) -> Option<usize> {
+    let Some(first) = first else { return if longest { left.next_back() } else { left.next() } };
+    let window = rest.get(left.start..left.end.min(rest.len()))?;
+    if longest {
+        left.end = left.start + memchr::memrchr(first, window)?;
+        Some(left.end)
+    } else {
+        let at = left.start + memchr::memchr(first, window)?;
+        left.start = at + 1;
+        Some(at)
     }
 }
 
