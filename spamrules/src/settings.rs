@@ -34,5 +34,6 @@ areas! {
     zones: crate::eval::zones::Settings,
     hashes: crate::eval::hashbl::Settings,
     auth: crate::eval::auth::Settings,
+    received_spf: crate::eval::received_spf::Settings,
     autolearn: crate::autolearn::Settings,
 }

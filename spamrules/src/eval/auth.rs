@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::{Argument, Eval};
+use super::{Argument, Eval, received_spf};
 use crate::answers::{Adsp, Dmarc, Signature, SpfIdentity, SpfQuestion, SpfResult};
 use crate::context::Context;
 use crate::headers::{list, text};
@@ -106,9 +106,12 @@ fn spf(context: &Context<'_>, identity: SpfIdentity, wanted: SpfResult) -> u32 {
     u32::from(spf_result(context, identity) == Some(wanted))
 }
 
-/// What SPF says of the relay that handed the message to the first host of ours. A client's name is asked about only where it can be one, the
+/// What a host of ours has left in the message, or what SPF says of the relay that handed the message to the first host of ours. A client's name is asked about only where it can be one, the
 /// sender only where it is known: behind trusted relays it may have changed.
 fn spf_result(context: &Context<'_>, identity: SpfIdentity) -> Option<SpfResult> {
+    if let Some(told) = received_spf::told(context, identity) {
+        return Some(told);
+    }
     let relays = context.relays();
     let relay = relays.external.first().filter(|relay| !relay.ip.is_empty())?;
     let sender = match &relay.sender {

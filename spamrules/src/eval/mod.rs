@@ -20,6 +20,7 @@ mod matching;
 mod mime;
 mod pdf;
 mod pdf_facts;
+pub(crate) mod received_spf;
 mod relay;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,9 @@ use crate::message::{Message, Part};
 const MOST: usize = 1_000;
 /// Longest value of a property, in bytes.
 const LONGEST: usize = 256;
+/// Places of one line where a key is looked for, and how far behind it its text may end: a crafted line costs no more than its length.
+const PLACES: usize = 8;
+const REACH: usize = 16_384;
 /// Where the sign of a PDF may begin.
 const SIGN_WITHIN: usize = 1_024;
 /// Lines that go into the fuzzy digest at most.
@@ -184,8 +187,9 @@ fn size(line: &[u8]) -> Option<(f64, f64)> {
 
 /// What stands behind a key, two blanks aside.
 fn behind<'l>(line: &'l [u8], key: &'l [u8]) -> impl Iterator<Item = &'l [u8]> {
-    memchr::memmem::find_iter(line, key).filter_map(move |at| {
+    memchr::memmem::find_iter(line, key).take(PLACES).filter_map(move |at| {
         let rest = line.get(at + key.len()..)?;
+        let rest = rest.get(..REACH).unwrap_or(rest);
         let blanks = rest.iter().take(2).take_while(|&&octet| crate::message::is_space(octet)).count();
         rest.get(blanks..)
     })
@@ -278,6 +282,17 @@ mod tests {
         assert_eq!(size(b"/Subtype/Image/Width 3/Height 2"), Some((2.0, 3.0)));
         assert_eq!(size(b"/Width 3"), None);
         assert_eq!(size(b"0 0 0 0 0 0 cm"), None);
+    }
+
+    #[test]
+    fn crafted_lines_end() {
+        let begun = std::time::Instant::now();
+        for line in ["/Author(\\)", "/Title<4", "/Image/Width 1/Height", "1 0 0 1 0 0 ", "/CreationDate(D:1"] {
+            let text =
+                format!("Content-Type: application/pdf\n\n%PDF-1.4\n/Image{}\n", line.repeat(1_000_000 / line.len()));
+            let _ = Facts::of(&Message::parse(text.as_bytes()));
+        }
+        assert!(begun.elapsed().as_secs() < 30);
     }
 
     proptest! {

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde_json::Value;
-use spamrules::{Budget, Environment, Message, Options, Report, Ruleset, Severity};
+use spamrules::{Budget, Environment, Message, Options, Report, Ruleset, Severity, without_markup};
 
 use crate::Collection;
-use outside::{ADDED, FORM, OUTSIDE, RUNS_OUTSIDE};
+use outside::{ADDED, FORBIDDEN, FORM, OUTSIDE, RUNS_OUTSIDE};
 use plugins::Log;
 use zone::Zone;
 
@@ -86,7 +86,10 @@ impl Run<'_> {
     fn mistakes(&self, suite: &Suite) -> Vec<String> {
         let shown = self.shown(suite);
         let missing = self.expected().into_iter().filter(|text| !shown.contains(text.as_str()));
-        let extra = self.strings("forbid_strings").into_iter().filter(|text| shown.contains(text.as_str()));
+        let added = FORBIDDEN.iter().filter(|(test, number, _)| *test == self.test && *number == self.number);
+        let mut forbidden = self.strings("forbid_strings");
+        forbidden.extend(added.map(|(_, _, text)| (*text).to_owned()));
+        let extra = forbidden.into_iter().filter(|text| shown.contains(text.as_str()));
         let missing = missing.map(|text| format!("run {}: {text:?} is missing", self.number));
         missing.chain(extra.map(|text| format!("run {}: {text:?} is there", self.number))).collect()
     }
@@ -99,8 +102,13 @@ impl Run<'_> {
         let config: String = files.iter().map(|(_, text)| String::from_utf8_lossy(text)).collect();
         let options = Options { network, extensions: plugins::all(&config, &log), ..Options::default() };
         let views = files.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
-        let set = Ruleset::load(views, options, &|_| None);
-        let raw = suite.read(self.text("message"));
+        let set = Ruleset::load(views, options, &included);
+        let mut raw = suite.read(self.text("message"));
+        if self.text("args").split(' ').any(|word| word == "-d") {
+            let tags: Vec<&str> =
+                config.lines().filter_map(|line| line.trim().strip_prefix("rewrite_header subject ")).collect();
+            raw = without_markup(&raw, &tags);
+        }
         let zone = Zone::new(self.text("message"));
         let report = set.check(&Message::parse(&raw), &Environment { now: DAY }, &zone, Budget::default());
         assert!(report.complete, "{} run {}", self.test, self.number);
@@ -124,11 +132,18 @@ impl Run<'_> {
     }
 }
 
-/// The header of the message, a field to a line.
+/// The header of the message, a line to a line, and the first line of its body.
 fn header(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(raw).replace("\r\n", "\n");
-    let head = text.split("\n\n").next().unwrap_or_default();
-    head.lines().map(|line| format!(" {} \n", line.trim())).collect()
+    let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let head: String = head.lines().map(|line| format!(" {} \n", words(line))).collect();
+    format!("{head} first line: {} \n", words(body.lines().next().unwrap_or_default()))
+}
+
+/// The one file that a test includes.
+fn included(path: &str) -> Option<Vec<u8>> {
+    (path == "prefs_include.inc").then(|| b"body INCLUDED /./\n".to_vec())
 }
 
 fn verdict(report: &Report) -> String {
