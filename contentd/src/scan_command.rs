@@ -201,7 +201,7 @@ fn to_json(report: &Report) -> Value {
     let parts: Vec<_> = findings.parts.iter().filter(|part| part.leaf).map(part_json).collect();
     let symbol = |(kind, points): &(FindingKind, Points)| json!({"name": kind.word(), "score": points.value(), "description": "ambiguity"});
     let rules = findings.spam.iter().flat_map(|spam| &spam.report.hits);
-    let rule = |hit: &Hit| json!({"name": hit.rule, "score": hit.score, "description": hit.description});
+    let rule = |hit: &Hit| json!({"name": hit.rule, "score": hit.score, "description": hit.described()});
     let symbols: Vec<_> = rules.map(rule).chain(symbols_json(findings)).chain(ambiguities.iter().map(symbol)).collect();
     json!({
         "file": file,

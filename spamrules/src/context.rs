@@ -97,7 +97,8 @@ impl<'a> Context<'a> {
     pub(crate) fn note(&self, text: impl Into<String>) {
         let mut notes = self.notes.borrow_mut();
         if notes.len() < MAX_NOTES {
-            let mut text: String = text.into();
+            let text: String = text.into();
+            let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
             text.truncate((0..=MAX_NOTE.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0));
             notes.push((self.rule(), text));
         }

@@ -71,7 +71,8 @@ const ON: &str = "network = true\nnetwork_time = \"60s\"";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_listed_is_tagged_and_spf_is_asked() {
     let (rules, dns) = (folder(RULES), NameServer::start(ZONE).await);
-    let (filter, hop) = filter(rules.path(), &dns, &format!("{ON}\nall = true"), "").await;
+    let headers = "[headers]\nadd = [\"X-Spam-Flag\", \"X-Spam-Status\", \"X-Spam-Report\"]\n";
+    let (filter, hop) = filter(rules.path(), &dns, &format!("{ON}\nall = true"), headers).await;
     let reply = deliver(&filter, &message("hello", "see http://www.bad.test/ now")).await;
     assert!(reply.starts_with("250 "), "{reply}");
     let text = received(&hop).await;
@@ -80,6 +81,8 @@ async fn what_is_listed_is_tagged_and_spf_is_asked() {
     let tests = "Yes, score=8.625 required=5 tests=[URI_LISTED=6, SPF_FAIL=2, CLIENT_LISTED=0.5, SERVER_LISTED=0.25, \
         SPF_HELO_PASS=-0.125]\r\n";
     assert!(shown.contains(tests), "{text}");
+    let listed = ["* 6 URI_LISTED [URI: bad.test]", "* 0.5 CLIENT_LISTED [192.0.2.7 listed in bl.test]"];
+    assert!(listed.iter().all(|line| shown.contains(line)), "{text}");
     let shown = page(&filter, "/metrics").await;
     for outcome in ["answered", "none"] {
         let name = format!("octroi_contentd_spam_lookups_total{{outcome=\"{outcome}\"}}");

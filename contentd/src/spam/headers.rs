@@ -23,7 +23,7 @@ pub fn symbols(findings: &Findings, ambiguity: &AmbiguitySettings) -> Vec<Symbol
     let rule = |hit: &spamrules::Hit| Symbol {
         name: hit.rule.clone(),
         score: rounded(hit.score),
-        description: hit.description.clone(),
+        description: hit.described(),
     };
     let odd = |(kind, points): (FindingKind, crate::points::Points)| Symbol {
         name: kind.word().to_owned(),

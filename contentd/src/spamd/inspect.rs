@@ -131,7 +131,7 @@ fn assess(findings: &Findings, verdict: &Verdict, policy: &Policy) -> Option<Ass
         score,
         description: description.to_owned(),
     };
-    let rules = spam.report.hits.iter().map(|hit| line(&hit.rule, hit.score, &hit.description));
+    let rules = spam.report.hits.iter().map(|hit| line(&hit.rule, hit.score, &hit.described()));
     let symbols = findings.symbols.iter().map(|symbol| line(&symbol.name, symbol.score, &symbol.description));
     let ambiguities = policy.ambiguity.scores(findings);
     let ambiguities = ambiguities.iter().map(|(kind, points)| line(kind.word(), points.value(), "ambiguity"));

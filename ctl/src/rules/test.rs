@@ -127,7 +127,7 @@ fn all(file: &Path, report: &Report, subrules: bool) {
     let mut hits: Vec<_> = report.hits.iter().collect();
     hits.sort_by(|a, b| b.score.total_cmp(&a.score));
     for hit in hits {
-        say(printable(&format!("  {:>6} {:32} {}", hit.score, hit.rule, hit.description)).trim_end());
+        say(printable(&format!("  {:>6} {:32} {}", hit.score, hit.rule, hit.described())).trim_end());
     }
     if subrules && !report.subrules.is_empty() {
         say(printable(&format!("  sub-rules: {}", report.subrules.join(" "))));

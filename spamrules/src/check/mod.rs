@@ -43,6 +43,18 @@ pub struct Hit {
     pub details: Vec<String>,
 }
 
+/// Details of one hit that [`Hit::described`] names.
+const MOST_DESCRIBED: usize = 5;
+
+impl Hit {
+    /// The description with the first details in brackets, as SpamAssassin's report has it: `Contains a listed URL [URI: example.com]`.
+    pub fn described(&self) -> String {
+        let details = self.details.iter().take(MOST_DESCRIBED).map(|detail| format!("[{detail}]"));
+        let first = Some(self.description.clone()).filter(|text| !text.is_empty());
+        first.into_iter().chain(details).collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// A rule that was given up for this message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetAside {
@@ -104,11 +116,25 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Budget, Environment, Message, NoAnswers, Options, Report, Ruleset};
+    use crate::{Budget, Environment, Hit, Message, NoAnswers, Options, Report, Ruleset};
 
     fn check(rules: &str, message: &str) -> Report {
         let set = Ruleset::load([("local.cf", rules.as_bytes())], Options::default(), &|_| None);
         set.check(&Message::parse(message.as_bytes()), &Environment::default(), &NoAnswers, Budget::default())
+    }
+
+    #[test]
+    fn descriptions_with_details() {
+        let hit = |description: &str, details: &[&str]| Hit {
+            rule: "A".into(),
+            score: 1.0,
+            count: 1.0,
+            description: description.into(),
+            details: details.iter().map(ToString::to_string).collect(),
+        };
+        assert_eq!(hit("Listed", &["URI: a.com", "URI: b.com"]).described(), "Listed [URI: a.com] [URI: b.com]");
+        assert_eq!((hit("Listed", &[]).described(), hit("", &["a"]).described()), ("Listed".into(), "[a]".into()));
+        assert_eq!(hit("", &["a"; 9]).described().len(), "[a] [a] [a] [a] [a]".len());
     }
 
     #[test]

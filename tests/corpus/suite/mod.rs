@@ -165,11 +165,7 @@ fn hits(set: &Ruleset, report: &Report) -> String {
         // What one hit counts, as SpamAssassin's report shows it, also for a rule that counted several.
         let score = if rule.score.abs() >= 10.0 { format!("{:.0}", rule.score) } else { format!("{:.1}", rule.score) };
         let area = if rule.kind == "body" { "BODY: " } else { "" };
-        let _ = write!(text, " {score} {} {area}{} ", hit.rule, hit.description);
-        hit.details.iter().for_each(|detail| {
-            let _ = write!(text, "[{detail}] ");
-        });
-        text.push('\n');
+        let _ = writeln!(text, " {score} {} {area}{} ", hit.rule, hit.described());
     }
     text
 }
