@@ -169,6 +169,7 @@ impl Pipeline {
         findings.scans.extend(answers.scans);
         findings.symbols.extend(answers.symbols);
         self.ages(findings);
+        let share = self.smaller(share);
         self.rate(envelope, message, findings, deadline, whole).await;
         drop(share);
     }
@@ -225,6 +226,13 @@ impl Pipeline {
         let kib = u32::try_from(kib).unwrap_or(MEMORY_KIB).min(MEMORY_KIB);
         // The semaphores are never closed, so this always gives a permit.
         Arc::clone(&self.memory).acquire_many_owned(kib).await.ok()
+    }
+
+    /// Gives back what the spam rules do not need: they see the start of the message only, and may wait for the network.
+    fn smaller(&self, share: Option<OwnedSemaphorePermit>) -> Option<OwnedSemaphorePermit> {
+        let mut share = share?;
+        let kept = share.num_permits().min(self.spam.sees() / 512 + 16);
+        share.split(kept)
     }
 
     /// Takes the message apart, archives included, and gives away what a scanner should see by itself. Then looks for what tables and

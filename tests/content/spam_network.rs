@@ -8,9 +8,13 @@ use common::handover::{Note, Peer, Scope, Secret, write};
 use tests::filter::Filter;
 use tests::nameserver::{Manner, NameServer};
 use tests::nexthop::NextHop;
+use tests::process::await_that;
 
+use crate::process::{contentd_with, start};
 use crate::service::page;
 use crate::spam::{deliver, folder, message, received};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lists of clients and of domains in URIs, a list of the servers behind those, SPF, and whether the sender can get mail.
 const RULES: &str = "\
@@ -54,15 +58,15 @@ const ZONE: &str = "
     helo.example.org TXT \"v=spf1 ip4:192.0.2.7 -all\"
 ";
 
+/// Lines of the configuration. Within its time, a question takes as long as it takes.
+fn lines(rules: &Path, dns: &NameServer, spam: &str) -> String {
+    let (rules, dns) = (rules.display(), dns.address);
+    format!("[spam]\nrules = [\"{rules}\"]\n{spam}\n[dns]\nservers = [\"{dns}\"]\ntimeout = \"30s\"\n")
+}
+
 async fn filter(rules: &Path, dns: &NameServer, spam: &str, sections: &str) -> (Filter, NextHop) {
     let hop = NextHop::start(Vec::new()).await;
-    // Within its time, a question takes as long as it takes.
-    let lines = format!(
-        "[spam]\nrules = [\"{}\"]\n{spam}\n[dns]\nservers = [\"{}\"]\ntimeout = \"30s\"\n{sections}",
-        rules.display(),
-        dns.address
-    );
-    let filter = Filter::start(hop.address(), &lines).await;
+    let filter = Filter::start(hop.address(), &(lines(rules, dns, spam) + sections)).await;
     (filter, hop)
 }
 
@@ -169,4 +173,53 @@ async fn without_the_network_what_policyd_hands_over_is_enough_for_spf() {
     assert!(text.contains("tests=[UNLISTED=0.063]\r\n"), "{text}");
     assert_eq!(dns.asked(""), 0);
     filter.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_switches_the_network_on_and_off() {
+    let (rules, dns) = (folder(RULES), NameServer::start(ZONE).await);
+    let (filter, hop) = filter(rules.path(), &dns, "all = true", "").await;
+    for (on, expected) in
+        [(false, "tests=[UNLISTED="), (true, "tests=[URI_LISTED=6, SPF_FAIL=2, "), (false, "tests=[UNLISTED=")]
+    {
+        let mut settings = filter.daemon.running().settings.clone();
+        (settings.spam.network, settings.spam.network_time) = (on, common::units::Period::seconds(60));
+        let daemon = filter.daemon.clone();
+        tokio::task::spawn_blocking(move || daemon.replace(settings)).await.unwrap().unwrap();
+        let asked = dns.asked("");
+        // Each another message: what was delivered is not inspected again.
+        let body = format!("see http://www.bad.test/ {expected} {asked}");
+        assert!(deliver(&filter, &message("hello", &body)).await.starts_with("250 "));
+        let text = received(&hop).await.replace("\r\n ", " ");
+        assert!(text.contains(expected), "{on}: {text}");
+        assert_eq!(dns.asked("") > asked, on);
+    }
+    filter.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_says_how_much_was_asked_and_answered() {
+    let (rules, dns) = (folder(RULES), NameServer::start(ZONE).await);
+    let hop = NextHop::start(Vec::new()).await;
+    let (mut daemon, address) = contentd_with(
+        rules.path(),
+        &hop,
+        &lines(rules.path(), &dns, "network = true\nnetwork_time = \"60s\"\nall = true"),
+    );
+    start(&mut daemon);
+    let text = message("hello", "see http://www.bad.test/ now");
+    let mut client = tests::smtp_client::SmtpClient::greeted(&address).await;
+    for command in
+        ["XFORWARD ADDR=192.0.2.7 HELO=helo.example.org", "MAIL FROM:<sender@example.org>", "RCPT TO:<b@example.net>"]
+    {
+        assert_eq!(client.command(command).await.code(), 250, "{command}");
+    }
+    assert_eq!(client.command("DATA").await.code(), 354);
+    client.send(text.as_bytes()).await;
+    client.send(b".\r\n").await;
+    assert_eq!(client.answer().await.code(), 250);
+    // Of SPF two, of the sender A and MX, of the client and the domain one each, of the domain's servers NS, A and the list.
+    let log = || std::fs::read_to_string(daemon.log()).expect("it is there");
+    await_that("the log to say it", PATIENCE, || Ok(log().contains(" lookups=9/9 ").then_some(())))
+        .unwrap_or_else(|trouble| panic!("{trouble}\n{}", log()));
 }

@@ -68,6 +68,11 @@ impl Stage {
         &self.rules
     }
 
+    /// Bytes of a message that the rules see at most.
+    pub fn sees(&self) -> usize {
+        self.limits.size
+    }
+
     /// Runs the rules, `whole`: all of them, whatever is configured. Err: the stage broke off.
     pub async fn run(
         &self,
