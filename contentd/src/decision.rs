@@ -129,6 +129,9 @@ impl Decision {
             (self.score, self.required) = (Some(spam.score), Some(spam.required));
             self.tests = headers::tests(headers::symbols(findings, ambiguity), ",");
             self.bound = headers::bound(findings).unwrap_or_default();
+            if let Some(found) = findings.spf.filter(|_| self.spf.is_empty()) {
+                found.clone_into(&mut self.spf);
+            }
             if findings.asked.asked > 0 {
                 self.lookups = findings.asked.to_string();
             }

@@ -33,6 +33,8 @@ pub struct Findings {
     pub spam: Option<Spam>,
     /// What the rules have asked the network.
     pub asked: Asked,
+    /// Result word of SPF for the sender, or for the client's name where there is no sender, when the rules have asked for it.
+    pub spf: Option<&'static str>,
     /// The deadline came before all stages were done.
     pub out_of_time: bool,
 }

@@ -213,7 +213,7 @@ fn to_json(report: &Report) -> Value {
         "parts": parts,
         "findings": findings_json(findings),
         "viruses": findings.viruses(),
-        "auth": {"spf": null, "dkim": null, "dmarc": null, "arc": null},
+        "auth": {"spf": findings.spf, "dkim": null, "dmarc": null, "arc": null},
         "took_us": u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
     })
 }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use crate::answers::Answers;
 use crate::extension::{self, Extension};
 use crate::message::Message;
+use crate::queries::Permitted;
 use crate::relays::Relays;
 use crate::settings::Settings;
 use crate::text::Texts;
@@ -27,7 +28,7 @@ pub(crate) struct Context<'a> {
     pub(crate) message: &'a Message,
     pub(crate) settings: &'a Settings,
     pub(crate) environment: &'a Environment,
-    pub(crate) answers: &'a dyn Answers,
+    pub(crate) answers: Permitted<'a>,
     extensions: &'a [Extension],
     texts: OnceCell<Texts>,
     uris: OnceCell<Uris>,
@@ -58,7 +59,7 @@ impl<'a> Context<'a> {
             message,
             settings,
             environment,
-            answers,
+            answers: Permitted::new(answers, &settings.queries),
             extensions: &[],
             texts: OnceCell::new(),
             uris: OnceCell::new(),

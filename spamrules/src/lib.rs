@@ -21,6 +21,7 @@ mod markup;
 mod message;
 mod meta;
 mod plan;
+mod queries;
 mod range;
 mod regexes;
 mod relays;

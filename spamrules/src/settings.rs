@@ -32,6 +32,7 @@ areas! {
     freemail: crate::eval::freemail::Settings,
     from_name: crate::eval::from_name::Settings,
     zones: crate::eval::zones::Settings,
+    queries: crate::queries::Settings,
     hashes: crate::eval::hashbl::Settings,
     auth: crate::eval::auth::Settings,
     received_spf: crate::eval::received_spf::Settings,

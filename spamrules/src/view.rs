@@ -71,7 +71,7 @@ impl<'v> View<'v> {
 
     /// What the caller knows from networks and databases.
     pub fn answers(&self) -> &'v dyn Answers {
-        self.context.answers
+        self.context.answers.all()
     }
 
     /// Now, in seconds since 1970-01-01 UTC, as the caller has told.

@@ -220,6 +220,7 @@ async fn the_log_says_how_much_was_asked_and_answered() {
     assert_eq!(client.answer().await.code(), 250);
     // Of SPF two, of the sender A and MX, of the client and the domain one each, of the domain's servers NS, A and the list.
     let log = || std::fs::read_to_string(daemon.log()).expect("it is there");
-    await_that("the log to say it", PATIENCE, || Ok(log().contains(" lookups=9/9 ").then_some(())))
+    let told = |log: &str| log.contains(" lookups=9/9 ") && log.contains(" spf=fail ");
+    await_that("the log to say it", PATIENCE, || Ok(told(&log()).then_some(())))
         .unwrap_or_else(|trouble| panic!("{trouble}\n{}", log()));
 }

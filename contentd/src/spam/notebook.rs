@@ -121,6 +121,19 @@ impl Notebook {
         telling
     }
 
+    /// What SPF says of the sender, or else of the client's name, as far as it was asked.
+    pub fn spf_word(&self) -> Option<&'static str> {
+        let of = |wanted: SpfIdentity| {
+            self.known.iter().find_map(|(question, fact)| match (question, fact) {
+                (Question::Spf(claim), Fact::Spf(result)) if claim.identity == wanted => Some(word(*result)),
+                _ => None,
+            })
+        };
+        let about_sender = |question: &Question| matches!(question, Question::Spf(claim) if !claim.sender.is_empty());
+        let has_sender = self.known.keys().any(about_sender);
+        if has_sender { of(SpfIdentity::MailFrom) } else { of(SpfIdentity::Helo) }
+    }
+
     /// Whether there were more questions than may be.
     pub fn is_full(&self) -> bool {
         self.wanted.borrow().too_many
@@ -218,6 +231,19 @@ pub fn result_of(result: spf::SpfResult) -> SpfResult {
     }
 }
 
+/// The word for a result (RFC 8601).
+fn word(result: SpfResult) -> &'static str {
+    match result {
+        SpfResult::None => "none",
+        SpfResult::Neutral => "neutral",
+        SpfResult::Pass => "pass",
+        SpfResult::Fail => "fail",
+        SpfResult::SoftFail => "softfail",
+        SpfResult::TempError => "temperror",
+        SpfResult::PermError => "permerror",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,6 +330,16 @@ mod tests {
         let bounce = Notebook::closed(&envelope("", found));
         assert_eq!(ask(&bounce, SpfIdentity::Helo, "192.0.2.7", helo, ""), Some(SpfResult::SoftFail));
         assert_eq!(ask(&bounce, SpfIdentity::MailFrom, "192.0.2.7", helo, ""), None);
+        assert_eq!((book.spf_word(), bounce.spf_word()), (Some("softfail"), Some("softfail")));
+        let claim = |identity, sender: &str| {
+            let (client, helo) = ("192.0.2.7".to_owned(), helo.to_owned());
+            Question::Spf(SpfClaim { identity, client, helo, sender: sender.to_owned() })
+        };
+        let mut book = Notebook::new(&envelope(sender, None), 5);
+        book.learn(vec![(claim(SpfIdentity::Helo, sender), Fact::Spf(SpfResult::Pass))]);
+        assert_eq!(book.spf_word(), None, "what is true of the client's name need not be of the sender");
+        book.learn(vec![(claim(SpfIdentity::MailFrom, sender), Fact::Spf(SpfResult::Fail))]);
+        assert_eq!(book.spf_word(), Some("fail"));
     }
 
     proptest! {

@@ -173,6 +173,7 @@ fn lookups(settings: &Settings) -> Result<Option<Lookups>, Mistakes> {
 /// Notes what has come of the questions. `open`: rules still wait for answers.
 fn note_asked(notebook: &Notebook, open: bool, findings: &mut Findings) {
     findings.asked = notebook.asked();
+    findings.spf = notebook.spf_word();
     if notebook.is_full() && findings.asked.asked > 0 {
         partial(findings, "questions");
     }

@@ -57,6 +57,9 @@ fn check_rbl_sub(context: &Context<'_>, arguments: &[Argument]) -> u32 {
 }
 
 fn any_relay(context: &Context<'_>, set: &str, zone: &str, record: Record, wanted: Option<&str>) -> bool {
+    if context.settings.queries.skip_relays {
+        return false;
+    }
     let zone = zone.trim_end_matches('.');
     let mut addresses = addresses(context, set).into_iter();
     let found = addresses.find(|address| {
@@ -102,6 +105,9 @@ fn public(all: impl Iterator<Item = String>) -> Vec<String> {
 /// `(set, zone, answer)` for names instead of addresses.
 fn names(context: &Context<'_>, arguments: &[Argument], names: Vec<String>) -> u32 {
     let [_, zone, rest @ ..] = arguments else { return 0 };
+    if context.settings.queries.skip_relays {
+        return 0;
+    }
     let (zone, wanted) = (zone.as_str().trim_end_matches('.'), rest.first().map(Argument::as_str));
     let found = names.iter().find(|name| listed(context, &format!("{name}.{zone}"), Record::A, wanted));
     if let Some(name) = found {
@@ -133,6 +139,9 @@ fn check_rbl_from_domain(context: &Context<'_>, arguments: &[Argument]) -> u32 {
 fn check_dns_sender(context: &Context<'_>, _: &[Argument]) -> u32 {
     let sender = text(context, "EnvelopeFrom:addr").to_ascii_lowercase();
     let Some((_, host)) = sender.rsplit_once('@').filter(|(_, host)| host.contains('.')) else { return 0 };
+    if context.settings.queries.skip_relays {
+        return 0;
+    }
     let none = |record| context.answers.dns(host, record).is_some_and(|found| found.is_empty());
     // Both are asked, whatever the first one says: who looks them up does it at once.
     u32::from(none(Record::A) & none(Record::Mx))
@@ -142,6 +151,9 @@ fn check_dns_sender(context: &Context<'_>, _: &[Argument]) -> u32 {
 fn check_uridnsbl(context: &Context<'_>, arguments: &[Argument]) -> u32 {
     let Some(rule) = arguments.first() else { return 0 };
     let Some(list) = context.settings.zones.uri_list(rule.as_str()) else { return 0 };
+    if context.settings.queries.skip_uris {
+        return 0;
+    }
     let names = uri_names(context, list).into_iter();
     let found: Vec<String> = names.filter(|name| in_uri_list(context, name, list)).collect();
     found.iter().for_each(|name| context.note(format!("URI: {name}")));
@@ -338,6 +350,26 @@ mod tests {
         assert_eq!(hit("_AUTHORDOMAIN_.new.example A 127.2.0.3"), 0);
         assert_eq!(hit("_SENDERDOMAIN_ TXT /^v=spf1 \\+all$/"), 1);
         assert_eq!(hit("_DKIMDOMAIN_.new.example A"), 0);
+    }
+
+    #[test]
+    fn questions_that_are_not_permitted() {
+        let zone = zone(&[
+            ("7.113.0.203.list.example", Record::A, &["127.0.0.4"]),
+            ("bad.org.uris.example", Record::A, &["127.0.0.2"]),
+        ]);
+        let hits = |directive: (&str, &str)| {
+            let directives = [("urirhsbl", "R uris.example A"), directive];
+            [
+                with(MESSAGE, &directives, &zone, "check_rbl", &["x", "list.example"]),
+                with(MESSAGE, &directives, &zone, "check_uridnsbl", &["R"]),
+            ]
+        };
+        assert_eq!(hits(("skip_rbl_checks", "0")), [1, 1]);
+        assert_eq!(hits(("skip_rbl_checks", "1")), [0, 1]);
+        assert_eq!(hits(("skip_uribl_checks", "1")), [1, 0]);
+        assert_eq!(hits(("dns_query_restriction", "deny list.example")), [0, 1]);
+        assert_eq!(hits(("dns_query_restriction", "deny *")), [0, 0]);
     }
 
     #[test]
