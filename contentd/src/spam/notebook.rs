@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use common::spf;
 use spamrules::{Answers, Record, SpfIdentity, SpfQuestion, SpfResult};
@@ -70,6 +71,8 @@ impl Fact {
 pub struct Notebook {
     /// Most questions; 0: the network is not asked.
     most: usize,
+    /// What policyd has found.
+    told: Option<HandedOver>,
     known: HashMap<Question, Fact>,
     wanted: RefCell<Wanted>,
     waiting: Cell<u64>,
@@ -93,9 +96,8 @@ impl Notebook {
     /// One for at most so many questions. What policyd has found is known.
     pub fn new(envelope: &Envelope, most: usize) -> Notebook {
         // What it could not find out then is asked once more.
-        let told = |(_, fact): &(Question, Fact)| most == 0 || *fact != Fact::Spf(SpfResult::TempError);
-        let known = handed_over(envelope).into_iter().filter(told).collect();
-        Notebook { most, known, ..Notebook::default() }
+        let told = HandedOver::of(envelope).filter(|told| most == 0 || told.result != SpfResult::TempError);
+        Notebook { most, told, ..Notebook::default() }
     }
 
     /// The questions since the last time. They count as asked from now on.
@@ -121,7 +123,7 @@ impl Notebook {
         telling
     }
 
-    /// What SPF says of the sender, or else of the client's name, as far as it was asked.
+    /// What SPF says of the sender, or of the client's name where there is no sender, as far as it was asked here.
     pub fn spf_word(&self) -> Option<&'static str> {
         let of = |wanted: SpfIdentity| {
             self.known.iter().find_map(|(question, fact)| match (question, fact) {
@@ -174,6 +176,9 @@ impl Answers for Notebook {
     }
 
     fn spf(&self, question: &SpfQuestion<'_>) -> Option<SpfResult> {
+        if let Some(told) = self.told.as_ref().filter(|told| told.is_about(question)) {
+            return Some(told.result);
+        }
         let claim = SpfClaim {
             identity: question.identity,
             client: question.client.to_owned(),
@@ -205,17 +210,36 @@ fn asked_for(name: &str) -> Option<String> {
     good.then_some(name)
 }
 
-/// What policyd has found of SPF: of the sender's domain, or of the client's name where there is no sender.
-fn handed_over(envelope: &Envelope) -> Option<(Question, Fact)> {
-    let (result, client) = (envelope.spf?, envelope.client.ip()?);
-    let identity = if envelope.sender.is_null() { SpfIdentity::Helo } else { SpfIdentity::MailFrom };
-    let claim = SpfClaim {
-        identity,
-        client: client.to_string(),
-        helo: envelope.client.helo.as_deref().unwrap_or_default().to_ascii_lowercase(),
-        sender: envelope.sender.address.to_lowercase(),
-    };
-    Some((Question::Spf(claim), Fact::Spf(result_of(result))))
+/// What policyd has found of SPF.
+#[derive(Debug)]
+struct HandedOver {
+    identity: SpfIdentity,
+    client: IpAddr,
+    /// The sender, or the client's name where there is no sender; in small letters.
+    subject: String,
+    result: SpfResult,
+}
+
+impl HandedOver {
+    fn of(envelope: &Envelope) -> Option<HandedOver> {
+        let (result, client) = (envelope.spf?, envelope.client.ip()?);
+        let helo = || envelope.client.helo.clone().unwrap_or_default();
+        let (identity, subject) = match envelope.sender.is_null() {
+            true => (SpfIdentity::Helo, helo()),
+            false => (SpfIdentity::MailFrom, envelope.sender.address.clone()),
+        };
+        Some(HandedOver { identity, client, subject: subject.to_lowercase(), result: result_of(result) })
+    }
+
+    fn is_about(&self, question: &SpfQuestion<'_>) -> bool {
+        let subject = match question.identity {
+            SpfIdentity::Helo => question.helo,
+            SpfIdentity::MailFrom => question.sender,
+        };
+        self.identity == question.identity
+            && question.client.parse() == Ok(self.client)
+            && subject.to_lowercase() == self.subject
+    }
 }
 
 /// The result in the words of the rules.
@@ -330,7 +354,10 @@ mod tests {
         let bounce = Notebook::closed(&envelope("", found));
         assert_eq!(ask(&bounce, SpfIdentity::Helo, "192.0.2.7", helo, ""), Some(SpfResult::SoftFail));
         assert_eq!(ask(&bounce, SpfIdentity::MailFrom, "192.0.2.7", helo, ""), None);
-        assert_eq!((book.spf_word(), bounce.spf_word()), (Some("softfail"), Some("softfail")));
+        assert_eq!(ask(&book, SpfIdentity::MailFrom, "192.0.2.7", "other", sender), Some(SpfResult::SoftFail));
+        let mut unsure = Notebook::new(&envelope(sender, Some(spf::SpfResult::Temperror)), 5);
+        assert_eq!(ask(&unsure, SpfIdentity::MailFrom, "192.0.2.7", helo, sender), None);
+        assert_eq!((unsure.take_wanted().len(), unsure.waiting()), (1, 1), "it is asked once more");
         let claim = |identity, sender: &str| {
             let (client, helo) = ("192.0.2.7".to_owned(), helo.to_owned());
             Question::Spf(SpfClaim { identity, client, helo, sender: sender.to_owned() })
