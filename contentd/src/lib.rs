@@ -41,6 +41,7 @@ mod transaction;
 pub mod unpack;
 pub mod verdict;
 pub mod witness;
+pub mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;

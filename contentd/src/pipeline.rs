@@ -24,6 +24,7 @@ use crate::spool::Message;
 use crate::unpack;
 use crate::unpack::helper::Helpers;
 use crate::unpack::passwords;
+use crate::workers::Workers;
 use bytes::Bytes;
 use common::config::{Mistake, Mistakes};
 use metrics::{counter, histogram};
@@ -57,8 +58,7 @@ pub struct Pipeline {
     engines: Engines,
     /// Signatures older than this are noted; zero: never.
     max_age: Duration,
-    /// One permit per processor.
-    processors: Arc<Semaphore>,
+    workers: Arc<Workers>,
     /// One permit per KiB.
     memory: Arc<Semaphore>,
 }
@@ -83,20 +83,19 @@ impl Pipeline {
             }
         };
         let engines = Engines::new(&settings.antivirus, &settings.contentd.place().dir);
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let processors = Arc::new(Semaphore::new(processors));
+        let workers = Arc::new(Workers::start().map_err(no_threads)?);
         Ok(Pipeline {
             limits: Limits { texts: engines.want_texts(), sha256: false, ..settings.mime.limits() },
             budget: settings.unpack.limits(),
             banned,
             checks,
             active: settings.active.clone(),
-            spam: Stage::new(settings, rules, Arc::clone(&processors))?,
+            spam: Stage::new(settings, rules, Arc::clone(&workers))?,
             common_passwords: settings.unpack.passwords.then(|| settings.unpack.common_passwords.clone().into()),
             helpers: None,
             engines,
             max_age: settings.antivirus.max_signature_age.0,
-            processors,
+            workers,
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
         })
     }
@@ -296,16 +295,13 @@ impl Pipeline {
             }
             view = Some(walked);
         }
-        // The semaphore is never closed, so this always gives a permit.
-        let permit = Arc::clone(&self.processors).acquire_owned().await;
         work.budget.pause();
         let rest = move || {
-            let _permit = permit;
             work.budget.resume();
             let view = view.unwrap_or_else(|| work.walk());
             work.finish(view)
         };
-        tokio::task::spawn_blocking(rest).await.map_err(|error| error.to_string())
+        self.workers.run(rest).await.map_err(|error| error.to_string())
     }
 
     /// Whether these two recipients have to come in messages of their own, because not the same files are banned for them.
@@ -317,6 +313,12 @@ impl Pipeline {
 /// What a set of rules that cannot be loaded is in a configuration.
 pub(crate) fn rules_mistake(error: LoadError) -> Mistakes {
     Mistake { origin: "configuration".to_owned(), key: "spam.rules".to_owned(), message: error.to_string() }.into()
+}
+
+/// The machine gives us no threads.
+fn no_threads(error: std::io::Error) -> Mistakes {
+    let message = format!("cannot start a thread for each processor: {error}");
+    Mistake { origin: "configuration".to_owned(), key: "contentd".to_owned(), message }.into()
 }
 
 /// Notes a stage that broke off.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use common::config::{Mistake, Mistakes};
 use metrics::{counter, histogram};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::job::{Done, Job, Limits};
@@ -18,6 +17,7 @@ use crate::config::Settings;
 use crate::envelope::Envelope;
 use crate::findings::{Finding, FindingKind, Findings, Spam};
 use crate::spool::Message;
+use crate::workers::Workers;
 use spamrules::{Reason, Report};
 
 /// How often answers may lead to further questions: name servers of a domain, their addresses, those in a list.
@@ -39,13 +39,13 @@ pub struct Stage {
     lookups: Option<Lookups>,
     /// Our name.
     hostname: String,
-    /// One permit per processor, shared with other stages.
-    processors: Arc<Semaphore>,
+    /// Shared with other stages.
+    workers: Arc<Workers>,
 }
 
 impl Stage {
     /// Makes it ready. Error: there are no name servers to ask.
-    pub fn new(settings: &Settings, rules: Arc<Rules>, processors: Arc<Semaphore>) -> Result<Stage, Mistakes> {
+    pub fn new(settings: &Settings, rules: Arc<Rules>, workers: Arc<Workers>) -> Result<Stage, Mistakes> {
         Ok(Stage {
             lookups: lookups(settings)?,
             rules,
@@ -59,7 +59,7 @@ impl Stage {
             all: settings.spam.all,
             ambiguity: settings.ambiguity.clone(),
             hostname: settings.contentd.own_name(),
-            processors,
+            workers,
         })
     }
 
@@ -140,15 +140,12 @@ impl Stage {
 
     /// Runs the rules when a processor is free.
     async fn on_processor(&self, mut job: Job, deadline: Instant) -> Result<(Job, Done), String> {
-        // The semaphore is never closed, so this always gives a permit.
-        let permit = Arc::clone(&self.processors).acquire_owned().await;
-        job.limits.time = job.limits.time.min(deadline.saturating_duration_since(Instant::now()));
         let run = move || {
-            let _permit = permit;
+            job.limits.time = job.limits.time.min(deadline.saturating_duration_since(Instant::now()));
             let done = job.run();
             (job, done)
         };
-        tokio::task::spawn_blocking(run).await.map_err(|error| error.to_string())
+        self.workers.run(run).await.map_err(|error| error.to_string())
     }
 
     /// What others have found that is a sign of spam.
