@@ -64,7 +64,8 @@ impl Answers for Zone {
                 let found = RECORDS.iter().find(|(known, kind, _)| *known == below && *kind == record);
                 found.map_or(&[][..], |(_, _, values)| *values)
             }
-            (None, Record::Ns) if lower == "uribl-example-c.com" => &["ns1.uribl-example-ns.com."],
+            // The suite permits questions below spamassassin.org only (`dns_query_restriction`), and links to it.
+            (None, Record::Ns) if lower == "spamassassin.org" => &["ns1.uribl-example-ns.com."],
             _ => &[],
         };
         self.asked.borrow_mut().push(format!("<dns:{name}> [{}]", found.join(", ")));
