@@ -4,12 +4,15 @@
 
 use regex_syntax::hir::{Hir, HirKind, Repetition};
 
-use super::{Engine, is_long, linear, translate::Translated};
+use super::{cached, is_long, translate::Translated};
 
 /// A group repeated less often is looked for as it is.
 const FEW: u32 = 3;
 /// Counts up to this one are kept.
 const NEAR: u32 = 4;
+/// Bytes of the linear engine's cache in each thread: few patterns have such a first look, and with less room their states are made again and
+/// again.
+const CACHE_LIMIT: usize = 8 << 20;
 /// Nesting followed; what is deeper stays as it is.
 const MAX_DEPTH: usize = 100;
 
@@ -28,10 +31,7 @@ impl Looser {
         if !matches!(hir.kind(), HirKind::Repetition(Repetition { min: FEW.., .. })) {
             return None;
         }
-        match linear(&looser(&hir, 0).to_string())? {
-            Engine::Linear(regex) => Some(Looser(regex)),
-            Engine::Backtracking(_) => None,
-        }
+        cached(&looser(&hir, 0).to_string(), CACHE_LIMIT).map(Looser)
     }
 
     /// Whether the pattern cannot match the text.

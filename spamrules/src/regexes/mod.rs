@@ -323,13 +323,11 @@ fn is_long(translated: &translate::Translated) -> bool {
 }
 
 fn linear(pattern: &str) -> Option<Engine> {
-    regex::bytes::RegexBuilder::new(pattern)
-        .unicode(false)
-        .size_limit(SIZE_LIMIT)
-        .dfa_size_limit(CACHE_LIMIT)
-        .build()
-        .ok()
-        .map(Engine::Linear)
+    cached(pattern, CACHE_LIMIT).map(Engine::Linear)
+}
+
+fn cached(pattern: &str, cache: usize) -> Option<regex::bytes::Regex> {
+    regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(SIZE_LIMIT).dfa_size_limit(cache).build().ok()
 }
 
 fn backtracking(pattern: &str) -> Result<Engine, Error> {
