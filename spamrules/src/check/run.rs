@@ -56,27 +56,10 @@ pub(super) struct Run<'a> {
 
 /// Runs all rules with a score other than 0, or as many as it takes to know between which levels the score is.
 pub(crate) fn run<'a>(setting: Setting<'a>, context: &'a Context<'a>, budget: Budget<'a>) -> Checked {
-    let Setting { rules, scores, options, plan, learnt, all_scores, required } = setting;
-    let size = rules.rules.len();
-    let mut run = Run {
-        rules,
-        scores,
-        options,
-        plan,
-        learnt,
-        all_scores,
-        required,
-        context,
-        counts: vec![0.0; size],
-        aside: BTreeMap::new(),
-        account: Account::new(budget, learnt.measures(budget.measure), size),
-        bound: None,
-        seen: Seen::default(),
-        asked: BTreeSet::new(),
-        waiting: None,
-        earlier: None,
-    };
-    if budget.levels.is_empty() || !plan.can_bound {
+    let measured = setting.learnt.measures(budget.measure);
+    let account = Account::new(budget, measured, setting.rules.rules.len());
+    let mut run = Run::new(setting, context, account);
+    if budget.levels.is_empty() || !setting.plan.can_bound {
         run.everything();
     } else {
         schedule::run(&mut run, budget.levels);
@@ -123,6 +106,29 @@ fn number(count: u32) -> f64 {
 }
 
 impl<'a> Run<'a> {
+    /// A run of which nothing is known yet.
+    pub(super) fn new(setting: Setting<'a>, context: &'a Context<'a>, account: Account<'a>) -> Run<'a> {
+        let Setting { rules, scores, options, plan, learnt, all_scores, required } = setting;
+        Run {
+            rules,
+            scores,
+            options,
+            plan,
+            learnt,
+            all_scores,
+            required,
+            context,
+            counts: vec![0.0; rules.rules.len()],
+            aside: BTreeMap::new(),
+            account,
+            bound: None,
+            seen: Seen::default(),
+            asked: BTreeSet::new(),
+            waiting: None,
+            earlier: None,
+        }
+    }
+
     fn everything(&mut self) {
         for stage in [Run::captures, Run::headers, Run::texts, Run::mime_headers, Run::templates, Run::evals] {
             if !self.account.is_over() {

@@ -13,7 +13,6 @@ use super::run::{Run, Setting, place};
 use super::schedule;
 use super::state::State;
 use crate::context::Context;
-use crate::regexes::Seen;
 
 /// What the rules say about a message, and what it takes to go on.
 #[derive(Debug)]
@@ -98,30 +97,13 @@ pub(crate) fn resume<'a>(
     budget: Budget<'a>,
     waiting: Waiting,
 ) -> Checked {
-    let Setting { rules, scores, options, plan, learnt, all_scores, required } = setting;
     let Waiting { counts, aside, tags, notes, asked, state, costs, complete, uris_missing } = waiting;
     context.set_tags(tags);
     context.set_notes(notes);
     let earlier =
         Earlier { counts: counts.clone(), aside: aside.keys().copied().collect(), incomplete: !complete, uris_missing };
-    let mut run = Run {
-        rules,
-        scores,
-        options,
-        plan,
-        learnt,
-        all_scores,
-        required,
-        context,
-        counts,
-        aside,
-        account: Account::resumed(budget, costs),
-        bound: None,
-        seen: Seen::default(),
-        asked: BTreeSet::new(),
-        waiting: None,
-        earlier: Some(earlier),
-    };
+    let known = Run::new(setting, context, Account::resumed(budget, costs));
+    let mut run = Run { counts, aside, earlier: Some(earlier), ..known };
     match state {
         Some(state) => schedule::resume(&mut run, state, &asked),
         None => again(&mut run, &asked),
