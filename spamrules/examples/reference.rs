@@ -24,13 +24,13 @@ fn main() {
         println!("usage: reference RULES REFERENCE MAIL [lint | time | everything | levels | crafted | explain FILE]");
         return;
     };
-    let start = cpu_time();
+    let start = std::time::Instant::now();
     let set = reference::load(Path::new(rules));
     println!(
-        "{} rules, {} remarks, loaded in {:.0?} of CPU, {} MB resident",
+        "{} rules, {} remarks, loaded in {:.2?}, {} MB resident",
         set.len(),
         set.lint().len(),
-        cpu_time() - start,
+        start.elapsed(),
         resident() / 1024
     );
     match rest.first().map(String::as_str) {

@@ -21,11 +21,8 @@ const MAX_DEPTH: usize = 60;
 type Set = BTreeSet<Vec<u8>>;
 
 /// The literals, in small letters. `None`: a match may have none.
-pub(super) fn required(linear: &str) -> Option<Vec<Vec<u8>>> {
-    let hir =
-        regex_syntax::ParserBuilder::new().unicode(false).utf8(false).nest_limit(1000).build().parse(linear).ok()?;
-    let set = best(&hir, 0)?;
-    Some(set.into_iter().collect())
+pub(super) fn required(hir: &Hir) -> Option<Vec<Vec<u8>>> {
+    Some(best(hir, 0)?.into_iter().collect())
 }
 
 /// How good a set is as a filter: long ones are rare in text, many of them are not.
@@ -179,7 +176,8 @@ mod tests {
     use super::*;
 
     fn literals(pattern: &str) -> Option<Vec<String>> {
-        required(pattern).map(|set| set.into_iter().map(|text| String::from_utf8(text).unwrap()).collect())
+        let tree = crate::regexes::tree(pattern).unwrap();
+        required(&tree).map(|set| set.into_iter().map(|text| String::from_utf8(text).unwrap()).collect())
     }
 
     #[test]

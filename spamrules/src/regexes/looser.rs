@@ -22,16 +22,14 @@ pub(super) struct Looser(regex::bytes::Regex);
 
 impl Looser {
     /// For a long pattern that is a repeated group; `None` for others.
-    pub(super) fn of(translated: &Translated) -> Option<Looser> {
+    pub(super) fn of(translated: &Translated, hir: &Hir) -> Option<Looser> {
         if !translated.exact || !is_long(translated) {
             return None;
         }
-        let mut parser = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).nest_limit(1000).build();
-        let hir = parser.parse(&translated.linear).ok()?;
         if !matches!(hir.kind(), HirKind::Repetition(Repetition { min: FEW.., .. })) {
             return None;
         }
-        cached(&looser(&hir, 0).to_string(), CACHE_LIMIT).map(Looser)
+        cached(&looser(hir, 0).to_string(), CACHE_LIMIT).map(Looser)
     }
 
     /// Whether the pattern cannot match the text.
@@ -83,7 +81,7 @@ mod tests {
                 regex::bytes::RegexBuilder::new(&pattern).unicode(false).build(),
             ) else { return Ok(()) };
             let long = Translated { counted: u32::MAX, ..translated };
-            let looser = Looser::of(&long);
+            let looser = crate::regexes::tree(&long.linear).and_then(|tree| Looser::of(&long, &tree));
             if let Some(looser) = looser && regex.is_match(text.as_bytes()) {
                 proptest::prop_assert!(!looser.rules_out(text.as_bytes()));
             }

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use index::{Index, Seen};
 use looser::Looser;
+use regex_syntax::hir::Hir;
 use skeleton::Skeleton;
 
 /// Steps that one search of PCRE2 may take. The slowest of the shipped rules takes some thousand on common mail.
@@ -278,22 +279,20 @@ impl Source {
     /// A pattern that matches wherever this one does, and perhaps elsewhere: look-around and the like are left out. `None` when there is none.
     pub(crate) fn superset(&self) -> Option<Pattern> {
         let translated = translate::translate(&self.pattern, self.flags).ok()?;
-        let literals = literals::required(&translated.linear);
+        let literals = literals::required(&tree(&translated.linear)?);
         Some(Pattern { engine: linear(&translated.linear)?, names: Vec::new(), literals, skeleton: None, first: None })
     }
 
     /// Compiles the pattern for the engine that suits it.
     pub(crate) fn compile(&self) -> Result<Pattern, Error> {
         let translated = translate::translate(&self.pattern, self.flags)?;
-        let literals = literals::required(&translated.linear);
-        let skeleton = if literals.is_none() { Skeleton::of(&translated.linear) } else { None };
+        let tree = tree(&translated.linear);
+        let literals = tree.as_ref().and_then(literals::required);
+        let skeleton = tree.as_ref().filter(|_| literals.is_none()).and_then(Skeleton::of);
         let engine = engine(&translated)?;
         // PCRE2 has refused it, so it is large.
-        let first = if matches!(engine, Engine::Linear(_)) && literals.is_none() && skeleton.is_none() {
-            Looser::of(&translated)
-        } else {
-            None
-        };
+        let is_large = matches!(engine, Engine::Linear(_)) && literals.is_none() && skeleton.is_none();
+        let first = tree.filter(|_| is_large).and_then(|tree| Looser::of(&translated, &tree));
         Ok(Pattern { engine, names: translated.names, literals, skeleton, first })
     }
 }
@@ -320,6 +319,11 @@ fn engine(translated: &translate::Translated) -> Result<Engine, Error> {
 
 fn is_long(translated: &translate::Translated) -> bool {
     translated.linear.len() > LONG || translated.counted > COUNTED
+}
+
+/// What a pattern of the linear engine is made of; `None` where the engine does not take it.
+fn tree(linear: &str) -> Option<Hir> {
+    regex_syntax::ParserBuilder::new().unicode(false).utf8(false).nest_limit(1000).build().parse(linear).ok()
 }
 
 fn linear(pattern: &str) -> Option<Engine> {

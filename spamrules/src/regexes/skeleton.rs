@@ -75,22 +75,16 @@ pub(crate) struct Skeleton {
 
 impl Skeleton {
     /// The skeleton of a pattern of the linear engine; `None` when it has none that would decide anything.
-    pub(super) fn of(linear: &str) -> Option<Skeleton> {
-        Some(Skeleton { steps: window(&steps(linear)?)? })
+    pub(super) fn of(hir: &Hir) -> Option<Skeleton> {
+        Some(Skeleton { steps: window(&path(hir, 0)?.steps)? })
     }
 
     /// The first steps, whether they decide anything or not.
     #[cfg(test)]
     pub(super) fn first(linear: &str) -> Option<Skeleton> {
-        let steps: Vec<Step> = steps(linear)?.into_iter().take(MAX_WINDOW).collect();
+        let steps: Vec<Step> = path(&super::tree(linear)?, 0)?.steps.into_iter().take(MAX_WINDOW).collect();
         (!steps.is_empty()).then_some(Skeleton { steps })
     }
-}
-
-fn steps(linear: &str) -> Option<Vec<Step>> {
-    let hir =
-        regex_syntax::ParserBuilder::new().unicode(false).utf8(false).nest_limit(1000).build().parse(linear).ok()?;
-    Some(path(&hir, 0)?.steps)
 }
 
 /// The shortest part of the steps that is rare, or the rarest of those that are no better.
@@ -227,7 +221,7 @@ mod tests {
     use super::*;
 
     fn length(pattern: &str) -> Option<usize> {
-        Skeleton::of(pattern).map(|skeleton| skeleton.steps.len())
+        Skeleton::of(&crate::regexes::tree(pattern).unwrap()).map(|skeleton| skeleton.steps.len())
     }
 
     #[test]
