@@ -148,7 +148,7 @@ impl Settings {
 
     /// What must be shown for an address of a list.
     pub(super) fn proofs<'l>(&'l self, list: &str, address: &str) -> impl Iterator<Item = &'l String> {
-        self.with_proof.get(list).into_iter().flat_map(move |list| list.about(address).collect::<Vec<_>>())
+        self.with_proof.get(list).into_iter().flat_map(move |list| list.about(address))
     }
 
     pub(super) fn subjects(&self, list: &str) -> &[String] {

@@ -71,8 +71,22 @@ pub(crate) fn glob(pattern: &[u8], text: &[u8]) -> bool {
 /// Addresses and patterns of addresses, in lower case, each with what a directive says of it.
 #[derive(Debug, Clone)]
 pub(crate) struct AddressList<T = ()> {
-    exact: BTreeMap<Box<str>, Vec<T>>,
-    globs: BTreeMap<Box<str>, Vec<T>>,
+    exact: Entries<T>,
+    /// Patterns by what they end with, see [`tail`]: few of a long list can fit an address.
+    globs: BTreeMap<Box<str>, Entries<T>>,
+}
+
+type Entries<T> = BTreeMap<Box<str>, Vec<T>>;
+
+/// The part of a pattern behind its last wildcard from the first `@` or `.` in it, so that it is the end of every address that fits; often empty.
+fn tail(pattern: &str) -> &str {
+    let end = pattern.rsplit(['*', '?']).next().unwrap_or_default();
+    end.find(['@', '.']).and_then(|at| end.get(at..)).unwrap_or_default()
+}
+
+/// All tails that a pattern that fits an address can have.
+fn tails(address: &str) -> impl Iterator<Item = &str> {
+    address.match_indices(['@', '.']).filter_map(|(at, _)| address.get(at..)).chain([""])
 }
 
 impl<T> Default for AddressList<T> {
@@ -84,47 +98,53 @@ impl<T> Default for AddressList<T> {
 impl<T: PartialEq> AddressList<T> {
     pub(crate) fn add(&mut self, address: &str, about: T) {
         let address = address.to_ascii_lowercase().into_boxed_str();
-        let list = if address.contains(['*', '?']) { &mut self.globs } else { &mut self.exact };
-        list.entry(address).or_default().push(about);
+        self.entries_for(&address).entry(address).or_default().push(about);
     }
 
     pub(crate) fn remove(&mut self, address: &str) {
         let address = address.to_ascii_lowercase();
-        self.exact.remove(address.as_str());
-        self.globs.remove(address.as_str());
+        self.entries_for(&address).remove(address.as_str());
+    }
+
+    /// Where an address or a pattern stands.
+    fn entries_for(&mut self, address: &str) -> &mut Entries<T> {
+        if !address.contains(['*', '?']) {
+            return &mut self.exact;
+        }
+        self.globs.entry(tail(address).into()).or_default()
     }
 
     /// Removes what was said of an address; the address too when nothing is left.
     pub(crate) fn remove_one(&mut self, address: &str, about: &T) {
         let address = address.to_ascii_lowercase();
-        for list in [&mut self.exact, &mut self.globs] {
-            if let Some(known) = list.get_mut(address.as_str()) {
-                known.retain(|k| k != about);
-                if known.is_empty() {
-                    list.remove(address.as_str());
-                }
+        let list = self.entries_for(&address);
+        if let Some(known) = list.get_mut(address.as_str()) {
+            known.retain(|k| k != about);
+            if known.is_empty() {
+                list.remove(address.as_str());
             }
         }
     }
 
     /// What is said of an address, over all entries that fit it.
-    pub(crate) fn about<'l>(&'l self, address: &str) -> impl Iterator<Item = &'l T> {
+    pub(crate) fn about(&self, address: &str) -> Vec<&T> {
         let address = address.to_ascii_lowercase();
-        let exact = self.exact.get(address.as_str()).into_iter().flatten();
-        exact.chain(
-            self.globs
-                .iter()
-                .filter(move |(pattern, _)| glob(pattern.as_bytes(), address.as_bytes()))
-                .flat_map(|(_, about)| about),
-        )
+        self.fitting(&address).collect()
+    }
+
+    fn fitting<'l>(&'l self, address: &str) -> impl Iterator<Item = &'l T> {
+        let patterns = tails(address).filter_map(|tail| self.globs.get(tail)).flatten();
+        let fitting = patterns.filter(|(pattern, _)| glob(pattern.as_bytes(), address.as_bytes()));
+        self.exact.get(address).into_iter().flatten().chain(fitting.flat_map(|(_, about)| about))
     }
 
     pub(crate) fn holds(&self, address: &str) -> bool {
-        self.about(address).next().is_some()
+        let address = address.to_ascii_lowercase();
+        self.fitting(&address).next().is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.globs.is_empty()
+        self.exact.is_empty() && self.globs.values().all(BTreeMap::is_empty)
     }
 }
 
@@ -153,7 +173,7 @@ mod tests {
         list.add("b@example.net", "c");
         assert!(list.holds("X@EXAMPLE.org"));
         list.remove_one("b@example.net", &"b");
-        assert_eq!(list.about("b@example.net").collect::<Vec<_>>(), [&"c"]);
+        assert_eq!(list.about("b@example.net"), [&"c"]);
         list.remove("*@example.ORG");
         assert!(!list.holds("x@example.org"));
     }
@@ -167,6 +187,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_list_holds_what_one_of_its_patterns_fits(
+            patterns in proptest::collection::vec(r"[ab*?@.]{1,8}", 0..8), address in "[ab@.]{0,8}",
+        ) {
+            let mut list = AddressList::default();
+            patterns.iter().for_each(|pattern| list.add(pattern, ()));
+            let fits = patterns.iter().any(|pattern| glob(pattern.as_bytes(), address.as_bytes()));
+            prop_assert_eq!(list.holds(&address), fits);
+            patterns.iter().for_each(|pattern| list.remove_one(pattern, &()));
+            prop_assert!(list.is_empty());
+        }
+
         #[test]
         fn a_text_is_a_glob_of_itself(text in "[a-z@.]{0,20}") {
             prop_assert!(glob(text.as_bytes(), text.as_bytes()));

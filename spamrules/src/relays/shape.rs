@@ -325,12 +325,13 @@ impl Run<'_> {
             return false;
         }
         // A text that must follow is looked for before anything is tried.
-        let first = match &self.ops[next] {
-            Op::Text(text) => text.first().copied(),
+        let ops = self.ops;
+        let text = match &ops[next] {
+            Op::Text(text) => Some(text.as_slice()),
             _ => None,
         };
         let mut left = least..length + 1;
-        while let Some(taken) = following(rest, &mut left, longest, first) {
+        while let Some(taken) = following(rest, &mut left, longest, text) {
             if self.at(next, pos + taken) {
                 return true;
             }
@@ -362,15 +363,17 @@ impl Run<'_> {
     }
 }
 
-/// The next length to be tried, from one end or the other: one that `first` follows, where it is known.
-fn following(rest: &[u8], left: &mut std::ops::Range<usize>, longest: bool, first: Option<u8>) -> Option<usize> {
-    let Some(first) = first else { return if longest { left.next_back() } else { left.next() } };
-    let window = rest.get(left.start..left.end.min(rest.len()))?;
+/// The next length to be tried, from one end or the other: one that `text` follows, where it is known.
+fn following(rest: &[u8], left: &mut std::ops::Range<usize>, longest: bool, text: Option<&[u8]>) -> Option<usize> {
+    let Some(text) = text else { return if longest { left.next_back() } else { left.next() } };
+    // The last text that counts begins at the last length.
+    let end = left.end.saturating_sub(1).saturating_add(text.len()).min(rest.len());
+    let window = rest.get(left.start..end).filter(|_| left.start < left.end)?;
     if longest {
-        left.end = left.start + memchr::memrchr(first, window)?;
+        left.end = left.start + memchr::memmem::rfind(window, text)?;
         Some(left.end)
     } else {
-        let at = left.start + memchr::memchr(first, window)?;
+        let at = left.start + memchr::memmem::find(window, text)?;
         left.start = at + 1;
         Some(at)
     }
