@@ -71,6 +71,7 @@ proptest! {
             prop_assert_eq!(action(all.score, &levels), action(some.score, &levels), "{}\n{:?}\n{:?}", rules, all, some);
             prop_assert!(bound.low - 1e-6 <= all.score && all.score <= bound.high + 1e-6, "{}\n{:?}\n{:?}", rules, all, some);
             prop_assert!(some.hits.iter().all(|hit| all.hits.iter().any(|other| other.rule == hit.rule)));
+            prop_assert!(some.subrules.iter().all(|rule| all.subrules.contains(rule)), "{}\n{:?}\n{:?}", rules, all, some);
         }
     }
 }
@@ -89,6 +90,17 @@ fn what_cannot_matter_does_not_run() {
     let report = check(&set, "Subject: hello\n\nnothing\n", &[5.0]);
     assert!(report.bound.is_some_and(|bound| bound.left == 0 && bound.low == 0.0 && bound.high == 0.0), "{report:?}");
     assert_eq!(check(&set, "Subject: hello\n\nnothing\n", &[]).bound, None);
+}
+
+#[test]
+fn a_meta_that_does_not_matter_is_not_told() {
+    let set = load("body __A /free/\nmeta __NONE !__A\nbody B /money/\nscore B 4\n");
+    for levels in [&[][..], &[5.0], &[1.0]] {
+        assert!(
+            !check(&set, "Subject: x\n\nfree money\n", levels).subrules.contains(&"__NONE".to_owned()),
+            "{levels:?}"
+        );
+    }
 }
 
 #[test]

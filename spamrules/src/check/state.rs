@@ -98,14 +98,16 @@ impl State {
                 self.stir_users(run, &mut stirred, id);
                 continue;
             }
-            if !stirred.get(place(id)).copied().unwrap_or(true) {
-                self.quiet(run, id);
+            // Nothing that matters uses a meta that does not, and what it is made of has perhaps not been looked for.
+            if !self.matters(run, id) {
                 continue;
             }
-            if self.matters(run, id) {
+            if stirred.get(place(id)).copied().unwrap_or(true) {
                 self.meta(run, id);
+                self.stir_users(run, &mut stirred, id);
+            } else {
+                self.quiet(run, id);
             }
-            self.stir_users(run, &mut stirred, id);
         }
     }
 
