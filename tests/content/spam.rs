@@ -55,7 +55,9 @@ pub(crate) async fn deliver(filter: &Filter, message: &str) -> String {
     assert_eq!(client.command("DATA").await.code(), 354);
     client.send(message.as_bytes()).await;
     client.send(b".\r\n").await;
-    client.answer().await.text()
+    let answer = client.answer().await.text();
+    client.command("QUIT").await;
+    answer
 }
 
 /// The last message that the next hop has got.

@@ -61,12 +61,18 @@ impl SmtpClient {
     }
 
     /// Sends one message, given with its line ends and dots as they go on the wire but without the final dot;
-    /// gives the reply to that.
+    /// gives the reply to that. Then it says QUIT, as Postfix does: whoever closes without a word may have died before he made
+    /// use of the reply, and the same message is then taken for his next try.
     pub async fn deliver(address: &Address, wire: &[u8]) -> Answer {
         let mut client = SmtpClient::in_data(address).await;
         client.send(wire).await;
         client.send(b".\r\n").await;
-        client.answer().await
+        let answer = client.answer().await;
+        // The reply may have been the last one of this connection.
+        if client.try_send(b"QUIT\r\n").await.is_ok() {
+            client.answer().await;
+        }
+        answer
     }
 
     /// Sends bytes as they are.
