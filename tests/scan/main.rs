@@ -8,6 +8,7 @@ mod bombs;
 mod command;
 mod engines;
 mod fake_clamd;
+mod locked;
 mod probes;
 mod real_clamd;
 

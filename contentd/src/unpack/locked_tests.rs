@@ -39,7 +39,7 @@ fn rar(word: &str, version: ArchiveVersion, names: bool, solid: bool) -> Vec<u8>
 }
 
 /// Findings and members of an archive in a message with these words.
-fn open(name: &str, bytes: Vec<u8>, words: &[&str]) -> (Vec<String>, Vec<(String, u64)>) {
+pub(super) fn open(name: &str, bytes: Vec<u8>, words: &[&str]) -> (Vec<String>, Vec<(String, u64)>) {
     let part = Part {
         path: "1".into(),
         names: vec![name.to_owned()],

@@ -253,6 +253,19 @@ impl<'w, 'b> Members<'w, 'b> {
         self.stream(names, &mut &*data)
     }
 
+    /// Another form of the file itself, which holds nothing new but can be read: for the scanners only. It counts like a member.
+    pub(super) fn show(&mut self, data: &[u8]) -> Result<(), Over> {
+        let list = match &mut self.to {
+            To::List(list) => list,
+            To::Wire(_) => return self.aside("decrypted", &mut &*data),
+        };
+        list.work.budget.object()?;
+        list.work.budget.unpacked(data.len())?;
+        let path = list.holder.path.clone();
+        (list.work.give)(Kept { path, bytes: Bytes::copy_from_slice(data), alike: false });
+        Ok(())
+    }
+
     /// Whether the members that follow are files to whoever unpacks the archive, and listed.
     pub(super) fn list(&mut self, listed: bool) {
         self.listed = listed && self.holder_listed;

@@ -12,6 +12,7 @@ mod binhex;
 mod bzip2;
 mod cab;
 mod chm;
+mod ciphers;
 mod compress;
 mod cpio;
 mod field;

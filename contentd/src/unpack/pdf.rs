@@ -2,12 +2,21 @@
 //! PDF (ISO 32000-1): embedded files under their names, and scripts. No document is built: every object with a stream is looked
 //! at where it stands, so that a broken or forged table of objects hides nothing.
 
-use super::field::{text, utf16_be};
+mod lock;
+#[cfg(test)]
+mod locked_tests;
+mod names;
+mod objects;
+mod open;
+mod security;
+
+use super::ciphers::BLOCK;
 use super::format;
 use super::members::{Flaw, Members};
 use crate::budget::Over;
 use crate::findings::FindingKind;
 use crate::message::codec;
+use lock::Lock;
 use memchr::memmem;
 use std::borrow::Cow;
 use std::io::Read;
@@ -21,8 +30,43 @@ const FILTERS: usize = 8;
 
 /// Opens what is embedded. Pages, fonts and pictures are no files.
 pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
-    let encrypted = memmem::find(data, b"/Encrypt").is_some();
-    let names = names(data);
+    if memmem::find(data, b"/Encrypt").is_some() {
+        return unlock(data, data, out);
+    }
+    if lock::is_spelled_out(data) {
+        return unlock(data, &unescaped(data), out);
+    }
+    walk(data, false, out)?.tell(out);
+    Ok(())
+}
+
+/// Opens a document that may be encrypted; in `said` it is said how.
+fn unlock(data: &[u8], said: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
+    let mut actions = Actions::default();
+    match lock::unlock(said, out)? {
+        Lock::None => actions = walk(data, false, out)?,
+        Lock::Shut => {
+            out.flaw(&Flaw::Encrypted);
+            actions = walk(data, true, out)?;
+        }
+        Lock::Open(opened) => {
+            if opened.iter().any(|opened| opened.by_word) {
+                out.note(FindingKind::PasswordFound, "pdf");
+            }
+            for opened in opened {
+                let plain = open::decrypted(data, &opened, out)?;
+                out.show(&plain)?;
+                actions.add(&walk(&plain, false, out)?);
+            }
+        }
+    }
+    actions.tell(out);
+    Ok(())
+}
+
+/// Goes through the document. `locked`: files in it are closed, but for those that are not encrypted after all.
+fn walk(data: &[u8], locked: bool, out: &mut Members<'_, '_>) -> Result<Actions, Flaw> {
+    let names = names::all(data, locked, out)?;
     let mut actions = Actions::default();
     let (mut at, mut number) = (0, 0);
     let mut ends = true;
@@ -36,7 +80,7 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
             continue;
         }
         let (dictionary, begins) = dictionary(&data[..word]);
-        let object = object_number(&data[..word], dictionary.len());
+        let object = lock::header(&data[..word - dictionary.len()]).map(|(number, _)| number);
         let dictionary = &*plain(dictionary);
         let start = at + usize::from(data.get(at) == Some(&b'\r'));
         let start = start + usize::from(data.get(start) == Some(&b'\n'));
@@ -57,7 +101,7 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
         if is_picture(dictionary) && !file {
             continue;
         }
-        if encrypted && file {
+        if locked && file && !open::looks_plain(&rest[..end], dictionary) {
             out.closed(&[name.unwrap_or_default()], &Flaw::Encrypted)?;
             continue;
         }
@@ -79,8 +123,7 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
         }
     }
     actions.look(&data[at.min(data.len())..]);
-    actions.tell(out);
-    Ok(())
+    Ok(actions)
 }
 
 /// What the document does besides showing pages.
@@ -93,6 +136,14 @@ struct Actions {
 }
 
 impl Actions {
+    /// What another reading of the same document does.
+    fn add(&mut self, other: &Actions) {
+        self.scripts |= other.scripts;
+        self.at_opening |= other.at_opening;
+        self.launches |= other.launches;
+        self.links = self.links.max(other.links);
+    }
+
     /// Looks at objects that are not packed.
     fn look(&mut self, objects: &[u8]) {
         // A name may be written with the numbers of its characters: `/J#61vaScript`.
@@ -173,96 +224,6 @@ fn plain(dictionary: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The number in `12 0 obj`.
-fn object_number(before: &[u8], dictionary: usize) -> Option<u32> {
-    let head = before[..before.len() - dictionary].trim_ascii_end();
-    let generation = head.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let head = head[..head.len() - generation].trim_ascii_end();
-    let digits = head.iter().rev().take(10).take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&head[head.len() - digits..]).ok()?.parse().ok()
-}
-
-/// File specifications: which object is embedded under which name (`/F (a.exe) /EF << /F 12 0 R >>`).
-fn names(data: &[u8]) -> Vec<(u32, String)> {
-    let mut names = Vec::new();
-    for at in memmem::find_iter(data, b"/EF").take(1000) {
-        let reference = &data[at..data.len().min(at + 200)];
-        let Some(reference) =
-            memmem::find(reference, b"/F ").or_else(|| memmem::find(reference, b"/UF ")).map(|f| &reference[f..])
-        else {
-            continue;
-        };
-        let digits: Vec<u8> = reference
-            .iter()
-            .skip_while(|byte| !byte.is_ascii_digit())
-            .take_while(|byte| byte.is_ascii_digit())
-            .copied()
-            .collect();
-        let Some(object) = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok()) else { continue };
-        // The names stand in the same dictionary, before or behind.
-        let from = memmem::rfind(&data[..at], b"obj").unwrap_or_default().max(at.saturating_sub(4096));
-        let to = memmem::find(&data[at..], b"endobj").map_or(data.len(), |end| at + end).min(at + 4096);
-        let around = &data[from..to];
-        for key in [&b"/UF"[..], b"/F"] {
-            for place in memmem::find_iter(around, key).take(4) {
-                if let Some(name) = string(around[place + key.len()..].trim_ascii_start()) {
-                    names.push((object, name));
-                }
-            }
-        }
-    }
-    names
-}
-
-/// A string, in parentheses or in hexadecimal digits.
-fn string(text: &[u8]) -> Option<String> {
-    let bytes = match text.first()? {
-        b'(' => literal(&text[1..]),
-        b'<' if text.get(1) != Some(&b'<') => {
-            let digits: Vec<u8> = text[1..]
-                .iter()
-                .take_while(|byte| **byte != b'>')
-                .filter(|byte| !byte.is_ascii_whitespace())
-                .copied()
-                .collect();
-            digits.chunks(2).filter_map(codec::hex_pair).collect()
-        }
-        _ => return None,
-    };
-    match bytes.strip_prefix(b"\xfe\xff") {
-        Some(wide) => Some(utf16_be(wide)),
-        None => Some(self::text(&bytes)),
-    }
-}
-
-fn literal(text: &[u8]) -> Vec<u8> {
-    let (mut bytes, mut depth, mut rest) = (Vec::new(), 0usize, text.iter());
-    while let Some(&byte) = rest.next() {
-        match byte {
-            b'(' => depth += 1,
-            b')' if depth == 0 => break,
-            b')' => depth -= 1,
-            b'\\' => {
-                match rest.as_slice() {
-                    [a @ b'0'..=b'7', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
-                        let value = u32::from(a - b'0') << 6 | u32::from(b - b'0') << 3 | u32::from(c - b'0');
-                        bytes.push(value as u8);
-                        rest = tail.iter();
-                    }
-                    _ => bytes.extend(rest.next()),
-                }
-                continue;
-            }
-            _ => {}
-        }
-        bytes.push(byte);
-        if bytes.len() > 2048 {
-            break;
-        }
-    }
-    bytes
-}
-
 /// What a stream holds.
 struct Decoded {
     bytes: Vec<u8>,
@@ -286,7 +247,7 @@ fn decode(data: &[u8], dictionary: &[u8], most: usize) -> Decoded {
         // It stands elsewhere, and hardly ever is another one.
         filters.push((0, "/FlateDecode"));
     }
-    let unknown = ["/LZWDecode", "/LZW", "/Crypt"].iter().any(|name| has(dictionary, name.as_bytes()));
+    let unknown = ["/LZWDecode", "/LZW"].iter().any(|name| has(dictionary, name.as_bytes()));
     let mut whole = filters.len() <= FILTERS && !unknown;
     for (_, name) in filters.into_iter().take(FILTERS) {
         let decoded = match name {
@@ -377,13 +338,6 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn names_of_embedded_files() {
-        let file = b"1 0 obj\n<< /Type /Filespec /F (a\\)\\056exe) /EF << /F 12 0 R >> >>\nendobj\n";
-        assert_eq!(names(file), [(12, "a).exe".to_owned())]);
-        assert_eq!(object_number(b"x 12 0 obj<< >>", 8), Some(12));
-    }
-
-    #[test]
     fn what_a_document_does() {
         let actions = |objects: &[u8]| {
             let mut actions = Actions::default();
@@ -432,9 +386,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_end(data: Vec<u8>, text in "(1 0 obj|<<|>>|/EF|/F |/UF|\\(|\\)|\\\\|<fe|12 0 R|endobj){0,20}") {
-            names(text.as_bytes());
-            literal(&data);
+        fn any_bytes_end(data: Vec<u8>) {
             run_length(&data, 1000);
             ascii85(&data);
             decode(&data, b"/A85 /AHx /Fl", 1000);
