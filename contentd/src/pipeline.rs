@@ -15,7 +15,8 @@ use crate::message::parts::{self, View};
 use crate::message::rename;
 use crate::scan::banned::BannedFiles;
 use crate::scan::engines::{Answers, Engines};
-use crate::scan::sample::{Queue, Sample, Seen};
+use crate::scan::originals::{Original, as_it_came};
+use crate::scan::sample::{Queue, Seen};
 use crate::scan::settings::Group;
 use crate::spam;
 use crate::spam::set::{LoadError, Rules};
@@ -56,6 +57,8 @@ pub struct Pipeline {
     /// Who takes apart what is risky; none: all is done in this process.
     helpers: Option<Arc<Helpers>>,
     engines: Engines,
+    /// What they get besides what is decoded.
+    originals: Arc<[Original]>,
     /// Signatures older than this are noted; zero: never.
     max_age: Duration,
     workers: Arc<Workers>,
@@ -83,9 +86,11 @@ impl Pipeline {
             }
         };
         let engines = Engines::new(&settings.antivirus, &settings.contentd.place().dir);
+        let originals = settings.antivirus.originals.clone();
+        let texts = engines.want_texts() || !originals.contains(&Original::Mail);
         let workers = Arc::new(Workers::start().map_err(no_threads)?);
         Ok(Pipeline {
-            limits: Limits { texts: engines.want_texts(), sha256: false, ..settings.mime.limits() },
+            limits: Limits { texts, sha256: false, ..settings.mime.limits() },
             budget: settings.unpack.limits(),
             banned,
             checks,
@@ -94,6 +99,7 @@ impl Pipeline {
             common_passwords: settings.unpack.passwords.then(|| settings.unpack.common_passwords.clone().into()),
             helpers: None,
             engines,
+            originals: originals.into(),
             max_age: settings.antivirus.max_signature_age.0,
             workers,
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
@@ -261,6 +267,7 @@ impl Pipeline {
             banned: Arc::clone(&self.banned),
             helpers: self.helpers.clone(),
             passwords: self.common_passwords.clone(),
+            originals: Arc::clone(&self.originals),
             until: deadline.into_std(),
             recipients,
             raw,
@@ -341,6 +348,8 @@ struct Work {
     helpers: Option<Arc<Helpers>>,
     /// Tried after those in the message; none: no password is tried.
     passwords: Option<Arc<[String]>>,
+    /// What engines get besides what is decoded.
+    originals: Arc<[Original]>,
     until: std::time::Instant,
     recipients: Vec<String>,
     queue: Queue,
@@ -361,11 +370,14 @@ impl Work {
 
     /// Opens archives, gives the engines what they should see, and applies tables and lists.
     fn finish(self, mut view: View) -> Worked {
-        let Work { raw, limits, mut budget, checks, banned, helpers, passwords, until, recipients, queue } = self;
-        queue.put(as_it_came(&raw, &view), Seen::Nowhere);
-        std::mem::take(&mut view.texts).into_iter().for_each(|text| queue.put(text.into(), Seen::InMail));
+        let Work { raw, limits, mut budget, checks, banned, helpers, passwords, originals, until, recipients, queue } =
+            self;
+        let (mail, texts) = as_it_came(&raw, &view, originals.contains(&Original::Mail));
+        queue.put(mail, Seen::Nowhere);
+        std::mem::take(&mut view.texts).into_iter().for_each(|text| queue.put(text.into(), texts));
         let words = || passwords.as_deref().map_or_else(Vec::new, |common| passwords::of(&raw, &limits, common, until));
-        let means = unpack::Means { helpers: helpers.as_deref(), words: Some(&words) };
+        let members_only = !originals.contains(&Original::Archives);
+        let means = unpack::Means { helpers: helpers.as_deref(), words: Some(&words), members_only };
         let view = unpack::unpack_with(means, view, &limits, &mut budget, &mut |kept| {
             let seen = if kept.alike { Seen::InArchive } else { Seen::Nowhere };
             queue.put(kept.bytes.into(), seen);
@@ -376,24 +388,6 @@ impl Work {
         let renamed = rename::apply(&judged.renamed, &raw, &view.heads, &mut checked);
         (view, checked, [judged.banned, renamed].concat())
     }
-}
-
-/// What an engine gets of the message as it came. Where it can be read in one way only, the bodies that are given decoded are left out: to
-/// decode them again is most of what a scanner does with a message, and texts, header fields and structure are all there. Where programs
-/// may differ in how they read it, it is given whole.
-fn as_it_came(raw: &Bytes, view: &View) -> Sample {
-    if view.findings.iter().any(|finding| finding.kind.is_ambiguity()) {
-        return raw.clone().into();
-    }
-    let (mut slices, mut at) = (Vec::new(), 0);
-    for body in &view.encoded {
-        if body.start >= at && body.end <= raw.len() {
-            slices.push(raw.slice(at..body.start));
-            at = body.end;
-        }
-    }
-    slices.push(raw.slice(at..));
-    Sample::new(slices)
 }
 
 /// Tells the metrics page what the pipeline's numbers mean.
@@ -414,6 +408,14 @@ pub fn describe_metrics() {
     describe_histogram!("octroi_contentd_stage_seconds", "Time in one stage of the pipeline");
     describe_counter!("octroi_contentd_engine_scans_total", "Messages given to antivirus engines, by outcome");
     describe_counter!("octroi_contentd_engine_samples_total", "Pieces of messages given to antivirus engines");
+    describe_counter!(
+        "octroi_contentd_originals_left_out_total",
+        "Messages and archives that engines got decoded only, by which of both"
+    );
+    describe_counter!(
+        "octroi_contentd_originals_left_out_bytes_total",
+        "Bytes of such messages and archives that no engine got as they are, by which of both"
+    );
     describe_counter!(
         "octroi_contentd_engine_connections_total",
         "Connections to engines: fresh, kept, or found stale"

@@ -9,6 +9,7 @@ mod command;
 mod engines;
 mod fake_clamd;
 mod locked;
+mod originals;
 mod probes;
 mod real_clamd;
 

@@ -63,17 +63,21 @@ async fn a_banned_name_is_refused_in_every_spelling() {
     }
 }
 
-/// The same with a real scanner, which gets the message as well as all that we make of it.
+/// The same with a real scanner, which gets the message as well as all that we make of it, or what we make of it alone.
 #[tokio::test]
 async fn clamd_finds_the_virus_in_every_probe() {
     let clamd = Clamd::start();
-    let inspector = Inspector::with_clamd(&clamd.address(), "");
-    let mut missed = Vec::new();
-    for Probe { name, message } in probes::all(&eicar()) {
-        let (_, verdict) = inspector.inspect(&message).await;
-        if verdict.category != contentd::verdict::Category::Virus {
-            missed.push(name);
+    for originals in ["\"mail\", \"archives\"", ""] {
+        let lines =
+            format!("[antivirus]\noriginals = [{originals}]\n[antivirus.clamd]\naddress = \"{}\"", clamd.address());
+        let inspector = Inspector::new(&lines);
+        let mut missed = Vec::new();
+        for Probe { name, message } in probes::all(&eicar()) {
+            let (_, verdict) = inspector.inspect(&message).await;
+            if verdict.category != contentd::verdict::Category::Virus {
+                missed.push(name);
+            }
         }
+        assert_eq!(missed, [] as [&str; 0], "{originals}");
     }
-    assert_eq!(missed, [] as [&str; 0]);
 }

@@ -49,6 +49,7 @@ async fn viruses_are_found_over_both_sockets() {
 async fn hidden_viruses_are_found() {
     let clamd = Clamd::start();
     let inspector = Inspector::with_clamd(&clamd.address(), "");
+    let decoded_only = crate::originals::inspector(&clamd.address(), "");
     let encoded = base64(&eicar());
     let (first, rest) = encoded.split_at(41);
     let head = "From: a@sender.test\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\n";
@@ -99,6 +100,7 @@ async fn hidden_viruses_are_found() {
     ] {
         let message = format!("{head}MIME-Version: 1.0\r\n{fields}\r\n\r\n{body}\r\n");
         assert_eq!(inspector.verdict(message.as_bytes()).await, VIRUS, "{name}");
+        assert_eq!(decoded_only.verdict(message.as_bytes()).await, VIRUS, "{name}");
     }
 }
 

@@ -3,8 +3,8 @@
 //! up to the point where it was told to go wrong. It scans nothing: a stream is infected when it holds `EICAR`.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -52,8 +52,12 @@ pub struct FakeClamd {
     address: String,
     connections: Arc<AtomicUsize>,
     streams: Arc<AtomicUsize>,
+    starts: Arc<Mutex<Vec<Vec<u8>>>>,
     server: JoinHandle<()>,
 }
+
+/// How much is kept of each stream, in bytes.
+const START: usize = 4096;
 
 impl FakeClamd {
     /// Starts one on a free port of 127.0.0.1.
@@ -62,17 +66,18 @@ impl FakeClamd {
         let address = listener.local_addr().expect("it is bound").to_string();
         let connections = Arc::new(AtomicUsize::new(0));
         let streams = Arc::new(AtomicUsize::new(0));
-        let (opened, seen) = (connections.clone(), streams.clone());
+        let starts = Arc::new(Mutex::default());
+        let (opened, seen, known) = (connections.clone(), streams.clone(), Arc::clone(&starts));
         let server = tokio::spawn(async move {
             // Sessions end with the listener: the set aborts them when it is dropped.
             let mut sessions = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 opened.fetch_add(1, Ordering::SeqCst);
-                let session = Session { stream: BufReader::new(stream), manner, streams: seen.clone(), number: None };
-                sessions.spawn(session.serve());
+                let (stream, streams, starts) = (BufReader::new(stream), seen.clone(), Arc::clone(&known));
+                sessions.spawn(Session { stream, manner, streams, starts, number: None }.serve());
             }
         });
-        FakeClamd { address, connections, streams, server }
+        FakeClamd { address, connections, streams, starts, server }
     }
 
     /// Where it listens, as `[antivirus.clamd] address` takes it.
@@ -89,6 +94,11 @@ impl FakeClamd {
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::SeqCst)
     }
+
+    /// The first 4 KiB of each stream that was read to its end since this was last asked, in the order of their ends.
+    pub fn take_starts(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.starts.lock().expect("nobody panics with it"))
+    }
 }
 
 impl Drop for FakeClamd {
@@ -101,6 +111,7 @@ struct Session {
     stream: BufReader<TcpStream>,
     manner: Manner,
     streams: Arc<AtomicUsize>,
+    starts: Arc<Mutex<Vec<Vec<u8>>>>,
     /// Number of the last command; none outside IDSESSION.
     number: Option<usize>,
 }
@@ -170,6 +181,8 @@ impl Session {
             content.resize(at + length, 0);
             self.stream.read_exact(&mut content[at..]).await?;
         }
+        let start = content[..content.len().min(START)].to_vec();
+        self.starts.lock().expect("nobody panics with it").push(start);
         self.verdict(&content).await
     }
 

@@ -31,6 +31,10 @@ pub struct View {
     pub texts: Vec<Bytes>,
     /// Where in the message those of them lie that can be read in one way only: bodies in base64 of parts that are kept.
     pub encoded: Vec<Range<usize>>,
+    /// The same of every body in any encoding that is kept, or among the texts; none in a message that is not `plain`.
+    pub bodies: Vec<Range<usize>>,
+    /// The whole message can be read in one way only.
+    pub plain: bool,
     /// Where header sections stand in the message, by the likeliest reading; those that come out of a decoder stand nowhere.
     pub heads: Vec<Head>,
 }
@@ -144,6 +148,10 @@ pub fn walk(message: &Bytes, limits: &Limits, budget: &mut Budget) -> View {
         walk.entity(item);
     }
     walk.compare_readings();
+    walk.view.plain = walk.is_plain();
+    if !walk.view.plain {
+        walk.view.bodies.clear();
+    }
     walk.view
 }
 
@@ -172,6 +180,12 @@ impl Walk<'_> {
         if !self.view.findings.contains(&finding) && self.view.findings.len() < MAX_FINDINGS {
             self.view.findings.push(finding);
         }
+    }
+
+    /// Whether no other reading was followed, none was left out, and nothing was seen that another program may take in another way.
+    fn is_plain(&self) -> bool {
+        let control = self.view.findings.iter().any(|finding| finding.kind == FindingKind::HeaderControl);
+        !self.ambiguous && !control && self.readings == self.limits.readings
     }
 
     /// Whether one more reading may be followed.
@@ -283,8 +297,9 @@ impl Walk<'_> {
         }
         let bytes = item.data.slice(body);
         if !divided && message.is_none() {
+            let before = (self.view.kept.len(), self.view.texts.len());
             self.leaf(item, entity, bytes.clone());
-            return self.plainly_encoded(item, entity, &bytes);
+            return self.remember_body(item, entity, &bytes, before);
         }
         let holds = |kind: &str| kind.starts_with("multipart") || MESSAGE_TYPES.contains(&kind);
         let also = entity.types.iter().any(|kind| !holds(kind)) || divided && entity.types.is_empty();
@@ -293,12 +308,19 @@ impl Walk<'_> {
         }
     }
 
-    /// Notes a body that is base64 and nothing else, and whose decoded bytes are kept.
-    fn plainly_encoded(&mut self, item: &Item, entity: &Entity, body: &Bytes) {
-        let kept = self.view.kept.last().is_some_and(|kept| kept.path == item.leaf_path());
-        if kept && !item.decoded && !self.ambiguous && entity.encodings == [Encoding::Base64] {
-            self.view.encoded.extend(self.place(body));
+    /// Notes the body of a leaf that is read in one way only and whose decoded bytes are given away. `before`: how many were before it.
+    fn remember_body(&mut self, item: &Item, entity: &Entity, body: &Bytes, before: (usize, usize)) {
+        let kept = self.view.kept.len() > before.0;
+        let given = kept || self.view.texts.len() > before.1;
+        let [encoding] = entity.encodings[..] else { return };
+        if item.decoded || self.ambiguous || !given {
+            return;
         }
+        let Some(range) = self.place(body) else { return };
+        if kept && encoding == Encoding::Base64 {
+            self.view.encoded.push(range.clone());
+        }
+        self.view.bodies.push(range);
     }
 
     /// Where in the message these bytes of it lie.

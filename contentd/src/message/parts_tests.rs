@@ -170,6 +170,48 @@ fn what_is_odd_is_kept_for_the_scanner() {
     assert_eq!((view.kept.len(), view.parts[0].detected_type.as_str()), (1, "application/zip"));
 }
 
+/// What remains of a message when the bodies that are given by themselves are taken out, and whether it can be read in one way only.
+fn frame(message: &str) -> (String, bool) {
+    let view = walk(message.as_bytes(), &Limits { texts: true, ..Limits::default() });
+    let (mut rest, mut at) = (String::new(), 0);
+    for body in &view.bodies {
+        rest += &message[at..body.start];
+        at = body.end;
+    }
+    (rest + &message[at..], view.plain)
+}
+
+#[test]
+fn bodies_that_are_given_are_told() {
+    let letter = "Subject: x\r\n\r\nhello\r\n";
+    assert_eq!(frame(letter), ("Subject: x\r\n\r\n".to_owned(), true));
+    let message = "Content-Type: multipart/mixed; boundary=A\r\n\r\nin front\r\n--A\r\n\r\nplain\r\n--A\r\n\
+        Content-Transfer-Encoding: quoted-printable\r\n\r\n=41=42\r\n--A\r\n\
+        Content-Transfer-Encoding: base64\r\nContent-Type: application/zip\r\n\r\nUEsDBA==\r\n--A\r\n\
+        Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\ninside\r\n--A--\r\nbehind\r\n";
+    let without =
+        message.replacen("\r\nplain", "\r\n", 1).replace("=41=42", "").replace("UEsDBA==", "").replace("inside", "");
+    assert_eq!(frame(message), (without, true));
+}
+
+#[test]
+fn a_message_with_two_readings_is_not_plain() {
+    for odd in [
+        "Content-Transfer-Encoding: base64\r\n\r\n#QUJD",
+        "Content-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\n\r\nQUJD",
+        "Content-Transfer-Encoding: x-unknown\r\n\r\nabc",
+        "Content-Type: multipart/mixed; boundary=A; boundary=B\r\n\r\n--A\r\n\r\nx\r\n--A--\r\n",
+        "Content-Type: multipart/mixed; boundary*0=A\r\n\r\n--A\r\n\r\nx\r\n--A--\r\n",
+        "Content-Type: multipart/mixed; boundary=A\r\n\r\n--A\r\n\r\nx\r\n",
+        "Content-Type: message/partial; id=a\r\n\r\nSubject: x\r\n\r\nx\r\n",
+        "Subject: a\rContent-Transfer-Encoding: base64\r\n\r\nQUJD",
+        "Subject: a\r\n",
+    ] {
+        assert!(!frame(odd).1, "{odd}");
+    }
+    assert!(!walk_until(b"A: b\n\nbody", &Limits::default(), Instant::now()).plain);
+}
+
 #[test]
 fn depth_ends_at_its_limit() {
     let levels = 100_000;
@@ -217,6 +259,11 @@ proptest! {
     fn mime_like_text_is_walked(
         lines in proptest::collection::vec("(--A|--A--|--|Content-Type: (multipart/(mixed|digest)|message/rfc822)(; boundary=A)?|Content-Transfer-Encoding: (base64|x)|QUJD=||\\r| )\r?\n", 0..40)
     ) {
-        walk(lines.concat().as_bytes(), &Limits::default());
+        let message = lines.concat();
+        let view = walk(message.as_bytes(), &Limits { texts: true, ..Limits::default() });
+        // Each body that is told was given, and none lies in another.
+        prop_assert!(view.bodies.len() <= view.kept.len() + view.texts.len());
+        prop_assert!(view.bodies.is_sorted_by(|one, next| one.end <= next.start));
+        prop_assert!(view.bodies.iter().all(|body| body.end <= message.len()));
     }
 }

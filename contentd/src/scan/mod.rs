@@ -21,6 +21,7 @@ mod icap;
 mod icap_answer;
 mod idle;
 mod line;
+pub mod originals;
 pub mod sample;
 pub(crate) mod scores;
 mod scratch;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::findings::PARSER;
 use crate::verdict::OnFailure;
+use originals::Original;
 use scores::VirusScore;
 use settings::EngineSettings;
 
@@ -49,6 +51,8 @@ pub struct AntivirusSettings {
     pub max_signature_age: Period,
     /// Names of viruses that are none but a sign of spam; the first pattern that fits holds.
     pub virus_scores: Vec<VirusScore>,
+    /// What engines get besides what is decoded from it.
+    pub originals: Vec<Original>,
     /// The engines by name; none is asked when there is no section.
     #[serde(flatten)]
     pub engines: BTreeMap<String, EngineSettings>,
@@ -60,6 +64,7 @@ impl Default for AntivirusSettings {
             on_failure: OnFailure::Tempfail,
             max_signature_age: Period::seconds(7 * 86_400),
             virus_scores: Vec::new(),
+            originals: Original::ALL.to_vec(),
             engines: BTreeMap::new(),
         }
     }
@@ -71,6 +76,9 @@ impl AntivirusSettings {
         let mut wrong = Vec::new();
         for score in &self.virus_scores {
             wrong.extend(score.mistake().map(|message| ("virus_scores".to_owned(), message)));
+        }
+        if Original::ALL.iter().any(|original| self.originals.iter().filter(|other| *other == original).count() > 1) {
+            wrong.push(("originals".to_owned(), "names the same twice".to_owned()));
         }
         for (name, engine) in &self.engines {
             if !is_name(name) || name == PARSER {
@@ -124,6 +132,7 @@ impl<'de> Visitor<'de> for Section {
             match key.as_str() {
                 "on_failure" => settings.on_failure = map.next_value()?,
                 "max_signature_age" => settings.max_signature_age = map.next_value()?,
+                "originals" => settings.originals = map.next_value()?,
                 "virus_scores" => settings.virus_scores = map.next_value()?,
                 _ => {
                     let engine = map.next_value()?;
@@ -175,6 +184,9 @@ mod tests {
             ("[antivirus.x]\ngroup = \"primary\"", "f:2: antivirus.x.kind: "),
             ("[antivirus.x]\nkind = \"magic\"", "f:3: antivirus.x.kind: "),
             ("[antivirus.clamd]\ngroup = \"backup\"", "f:3: antivirus.clamd.group: there is no primary"),
+            ("originals = [\"letters\"]", "f:2: antivirus.originals"),
+            ("originals = \"mail\"", "f:2: antivirus.originals"),
+            ("originals = [\"mail\", \"mail\"]", "f:2: antivirus.originals: names the same twice"),
             ("virus_scores = [{ name = \"\", score = 1.0 }]", "f:2: antivirus.virus_scores: "),
             ("[antivirus.\"a b\"]\nkind = \"clamd\"", "f:2: antivirus.a b: a name of an engine"),
         ] {

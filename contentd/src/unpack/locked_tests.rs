@@ -57,7 +57,7 @@ pub(super) fn open(name: &str, bytes: Vec<u8>, words: &[&str]) -> (Vec<String>, 
     let kept = vec![Kept { path: "1".into(), bytes: bytes.into(), alike: false }];
     let view = View { parts: vec![part], kept, ..View::default() };
     let words = || words.iter().map(|word| (*word).to_owned()).collect();
-    let means = Means { helpers: None, words: Some(&words) };
+    let means = Means { words: Some(&words), ..Means::default() };
     let view = unpack_with(means, view, &Limits::default(), &mut budget, &mut |_| {});
     let found = view.findings.iter().map(|finding| format!("{} {}", finding.kind.word(), finding.detail)).collect();
     (found, view.parts.into_iter().skip(1).filter(|part| part.leaf).map(|part| (part.path, part.size)).collect())

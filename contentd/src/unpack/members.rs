@@ -285,6 +285,14 @@ impl<'w, 'b> Members<'w, 'b> {
         }
     }
 
+    /// All that the archive holds has been given as members, but for what its headers say about them.
+    pub(super) fn whole(&mut self) {
+        // What a helper says is not believed in this either.
+        if let To::List(list) = &mut self.to {
+            list.work.whole = list.holder.depth <= super::alike::DEPTH;
+        }
+    }
+
     /// Bytes that are no file to anybody, such as the target of a link: scanned and opened all the same, but not listed.
     pub(super) fn aside(&mut self, name: &str, reader: &mut dyn Read) -> Result<(), Over> {
         self.list(false);
@@ -396,6 +404,7 @@ impl List<'_, '_> {
         let path = self.name(member)?;
         let digest = Digest::of(&data, self.work.limits.sha256);
         if let Some(other) = self.names.insert(path.clone(), digest) {
+            self.work.alike.differ();
             // The same file twice is one file to whoever unpacks it.
             if other == digest {
                 return Ok(path);
@@ -414,15 +423,11 @@ impl List<'_, '_> {
         }
         if !data.is_empty() {
             let candidates = format::candidates(&data);
-            if !candidates.is_empty() {
-                let (order, depth) = (order.into(), self.holder.depth + 1);
-                let place = Place { path: path.clone(), depth, order, listed: member.listed };
-                self.work.put(place, data.clone(), candidates);
-            }
+            let place =
+                Place { path: path.clone(), depth: self.holder.depth + 1, order: order.into(), listed: member.listed };
             let kept = Kept { path: path.clone(), bytes: data, alike: false };
             self.work.alike.count(kept.bytes.len());
-            let give = if member.alike { self.work.alike.hold(kept) } else { vec![kept] };
-            give.into_iter().for_each(&mut *self.work.give);
+            self.work.put(place, kept, candidates, member.alike);
         }
         Ok(path)
     }

@@ -45,6 +45,7 @@ mod xz;
 mod zip;
 mod zip_headers;
 mod zip_locked;
+mod zip_whole;
 mod zstd;
 
 use crate::budget::Budget;
@@ -72,6 +73,8 @@ struct Item {
     volumes: Vec<Bytes>,
     /// How much of it counts as held; nothing for the parts of the message itself, which are here anyway.
     held: u64,
+    /// The file itself, when the scanners have not got it yet: they need not where all that is in it is given.
+    original: Option<Kept>,
 }
 
 /// What the decoders of one message share.
@@ -92,6 +95,8 @@ struct Work<'b> {
     findings: Vec<Finding>,
     /// Members that a scanner may know already.
     alike: Alike,
+    /// The archive that is being opened holds nothing but the members that were given.
+    whole: bool,
 }
 
 /// What decoders have besides the bytes.
@@ -101,6 +106,8 @@ pub struct Means<'m> {
     pub helpers: Option<&'m Helpers>,
     /// Gives words that may be passwords; asked once, when something is encrypted.
     pub words: Option<&'m dyn Fn() -> Vec<String>>,
+    /// Of archives that are opened whole, and that every program reads alike, only the members are given.
+    pub members_only: bool,
 }
 
 /// The same as [`unpack_with`], every decoder in this process.
@@ -134,27 +141,26 @@ pub fn unpack_with(
         parts: Vec::new(),
         findings: Vec::new(),
         alike: Alike::default(),
+        whole: false,
     };
     let names: Vec<&str> = kept.iter().map(|kept| name_of(&parts, &kept.path)).collect();
     let sets = volumes::sets(&names, &kept);
-    for (number_of, Kept { path, bytes, .. }) in kept.iter().enumerate() {
+    let volumes = |number: usize| {
+        let set = sets.iter().find(|set| set[0] == number);
+        set.map_or_else(Vec::new, |set| set[1..].iter().map(|place| kept[*place].bytes.clone()).collect::<Vec<_>>())
+    };
+    let volumes: Vec<_> = (0..kept.len()).map(volumes).collect();
+    let names: Vec<String> = names.into_iter().map(members::step).collect();
+    for (number_of, ((kept, name), volumes)) in kept.into_iter().zip(names).zip(volumes).enumerate() {
         let further = sets.iter().any(|set| set[1..].contains(&number_of));
-        let candidates = if further { Vec::new() } else { format::candidates(bytes) };
+        let candidates = if further { Vec::new() } else { format::candidates(&kept.bytes) };
+        let (path, bytes) = (kept.path.clone(), kept.bytes.clone());
+        let original = work.give_or_keep(kept, &candidates, false);
         if !candidates.is_empty() {
-            let set = sets.iter().find(|set| set[0] == number_of);
-            let volumes = set.map_or_else(Vec::new, |set| set[1..].iter().map(|n| kept[*n].bytes.clone()).collect());
-            let order = parts.iter().position(|part| part.path == *path).unwrap_or(parts.len());
-            let place = Place {
-                path: join(path, &members::step(names[number_of])),
-                depth: 1,
-                order: Rc::new([number(order)]),
-                listed: true,
-            };
-            work.list.push(Item { place, bytes: bytes.clone(), candidates, volumes, held: 0 });
+            let order = parts.iter().position(|part| part.path == path).unwrap_or(parts.len());
+            let place = Place { path: join(&path, &name), depth: 1, order: Rc::new([number(order)]), listed: true };
+            work.list.push(Item { place, bytes, candidates, volumes, held: 0, original });
         }
-    }
-    for kept in kept {
-        (work.give)(kept);
     }
     work.list.reverse();
     work.run();
@@ -189,37 +195,67 @@ fn merge(parts: Vec<Part>, members: Vec<(Vec<u32>, Part)>) -> Vec<Part> {
 impl Work<'_> {
     /// Opens one file after the other until there are none or a limit is reached.
     fn run(&mut self) {
-        while let Some(item) = self.list.pop() {
+        while let Some(mut item) = self.list.pop() {
             self.held = self.held.saturating_sub(item.held);
-            let path = item.place.path.clone();
-            if let Err(over) = self.budget.clock().map_err(Flaw::Over).and_then(|()| self.open(item)) {
+            let (path, original) = (item.place.path.clone(), item.original.take());
+            self.whole = false;
+            let opened = self.budget.clock().map_err(Flaw::Over).and_then(|()| self.open(item));
+            if let Some(original) = original {
+                let given = if opened.is_ok() && self.whole { self.alike.leave_out(original) } else { vec![original] };
+                given.into_iter().for_each(&mut *self.give);
+            }
+            if let Err(over) = opened {
                 if let Flaw::Over(over) = over {
                     self.find(Finding::new(FindingKind::OverLimits, path, over.word()));
                 }
                 break;
             }
         }
+        // What is opened no more is given as it is.
+        std::mem::take(&mut self.list).into_iter().filter_map(|item| item.original).for_each(&mut *self.give);
+    }
+
+    /// Gives a file to the scanners, or gives it back when what is in it may do. `alike`: a scanner may know it already.
+    fn give_or_keep(&mut self, kept: Kept, candidates: &[Candidate], alike: bool) -> Option<Kept> {
+        let simple = matches!(candidates, [Candidate { format: Format::Zip | Format::Gzip, offset: 0, certain: true }]);
+        if simple && self.means.members_only {
+            return Some(kept);
+        }
+        let held = alike && !self.means.members_only;
+        let given = if held { self.alike.hold(kept) } else { vec![kept] };
+        given.into_iter().for_each(&mut *self.give);
+        None
     }
 
     fn find(&mut self, finding: Finding) {
         let said = self.findings.iter().filter(|found| found.kind == finding.kind).count();
-        if said < MAX_FINDINGS / 10 && self.findings.len() < MAX_FINDINGS && !self.findings.contains(&finding) {
+        let room = said < MAX_FINDINGS / 10 && self.findings.len() < MAX_FINDINGS;
+        // The first of each kind is never left out: what makes a message unchecked must not drown in notes.
+        if (said == 0 || room) && !self.findings.contains(&finding) {
             self.findings.push(finding);
         }
     }
 
-    /// Puts a file on the list.
-    fn put(&mut self, place: Place, bytes: Bytes, candidates: Vec<Candidate>) {
+    /// Gives a file to the scanners and puts it on the list, when it may hold others.
+    fn put(&mut self, place: Place, kept: Kept, candidates: Vec<Candidate>, alike: bool) {
+        let bytes = kept.bytes.clone();
         let size = bytes.len() as u64;
+        let original = self.give_or_keep(kept, &candidates, alike);
         let held = self.held.saturating_add(size);
-        if place.depth > self.budget.limits().depth {
-            return self.find(Finding::new(FindingKind::OverLimits, place.path, "depth"));
+        let over = if candidates.is_empty() {
+            None
+        } else if place.depth > self.budget.limits().depth {
+            Some("depth")
+        } else if held > self.budget.limits().memory.0 {
+            Some("memory")
+        } else {
+            self.held = held;
+            return self.list.push(Item { place, bytes, candidates, volumes: Vec::new(), held: size, original });
+        };
+        original.into_iter().for_each(&mut *self.give);
+        if let Some(word) = over {
+            self.find(Finding::new(FindingKind::OverLimits, place.path, word));
         }
-        if held > self.budget.limits().memory.0 {
-            return self.find(Finding::new(FindingKind::OverLimits, place.path, "memory"));
-        }
-        self.held = held;
-        self.list.push(Item { place, bytes, candidates, volumes: Vec::new(), held: size });
     }
 
     /// Takes a file apart in every format that it shows. Errors: a limit of the message only.
@@ -291,12 +327,9 @@ impl Work<'_> {
             let place = places.iter().position(|other| *other == path).unwrap_or_default();
             let path = join(&holder.path, &path);
             let candidates = format::candidates(&bytes);
-            if !candidates.is_empty() {
-                let order = [&*holder.order, &[number(place)]].concat().into();
-                let place = Place { path: path.clone(), depth: holder.depth + 1, order, listed: holder.listed };
-                self.put(place, bytes.clone(), candidates);
-            }
-            (self.give)(Kept { path, bytes, alike: false });
+            let order = [&*holder.order, &[number(place)]].concat().into();
+            let place = Place { path: path.clone(), depth: holder.depth + 1, order, listed: holder.listed };
+            self.put(place, Kept { path, bytes, alike: false }, candidates, false);
         }
         self.budget.clock().map_err(Flaw::Over)
     }

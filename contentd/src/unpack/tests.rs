@@ -48,6 +48,75 @@ fn given(bytes: Vec<u8>) -> (usize, usize) {
     (all, alike)
 }
 
+/// What a scanner gets when archives of which all members are given are left out: their paths.
+fn given_of(name: &str, bytes: Vec<u8>, limits: budget::Limits) -> Vec<String> {
+    let mut given = Vec::new();
+    let means = Means { members_only: true, ..Means::default() };
+    opened_by(means, name, bytes, limits, &mut |kept| given.push(kept.path));
+    given.sort();
+    given
+}
+
+#[test]
+fn archives_that_are_opened_whole_are_left_out_as_configured() {
+    let of = |name: &str, bytes: Vec<u8>| given_of(name, bytes, budget::Limits::default());
+    let inner = zipped(&[("y.txt", b"y"), ("z.txt", &[1; 9000])]);
+    let nested = zipped(&[("a.txt", b"one"), ("x.zip", &inner), ("b.gz", &gzipped(b"two"))]);
+    let members = ["1/a.zip/a.txt", "1/a.zip/b.gz/b", "1/a.zip/x.zip/y.txt", "1/a.zip/x.zip/z.txt"];
+    assert_eq!(of("a.zip", nested.clone()), members);
+    assert_eq!(of("a.gz", gzipped(b"one")), ["1/a.gz/a"]);
+    // A tar is given as it is, and what is in it as well.
+    assert_eq!(of("a.tgz", gzipped(&tarred(&[("a.txt", b"one")]))), ["1/a.tgz/a.tar", "1/a.tgz/a.tar/a.txt"]);
+    // Something strange anywhere: everything is given.
+    let cut = zipped(&[("b.gz", &gzipped(b"x")[..10]), ("x.zip", &inner)]);
+    let all = ["1", "1/a.zip/b.gz", "1/a.zip/x.zip", "1/a.zip/x.zip/y.txt", "1/a.zip/x.zip/z.txt"];
+    assert_eq!(of("a.zip", cut), all);
+}
+
+#[test]
+fn an_archive_is_left_out_only_when_nothing_else_can_be_in_it() {
+    let plain = zipped(&[("a.txt", b"one"), ("b.txt", &[7; 5000])]);
+    let limits = budget::Limits::default;
+    assert_eq!(given_of("a.zip", plain.clone(), limits()), ["1/a.zip/a.txt", "1/a.zip/b.txt"]);
+    for at in 0..plain.len() {
+        // Time and version, system and attributes of a member tell nothing of what is in it.
+        for bit in [1, 0x80] {
+            let mut bytes = plain.clone();
+            bytes[at] ^= bit;
+            let given = given_of("a.zip", bytes.clone(), limits());
+            let members = given.iter().filter(|path| path.starts_with("1/")).count();
+            assert!(given.contains(&"1".to_owned()) || members == 2, "{at}: {given:?}");
+        }
+    }
+    let mut crowd = ::zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for number in 0..=alike::MEMBERS {
+        crowd.start_file(number.to_string(), ::zip::write::SimpleFileOptions::default()).unwrap();
+        crowd.write_all(b"x").unwrap();
+    }
+    for (bytes, limits, what) in [
+        ([&b"MZ"[..], &plain].concat(), limits(), "something in front"),
+        ([&plain[..], b"x"].concat(), limits(), "something behind"),
+        ([plain.clone(), plain.clone()].concat(), limits(), "two behind each other"),
+        (zipped(&[("a.txt", &vec![0; 21_000_000])]), limits(), "a large one"),
+        (crowd.finish().unwrap().into_inner(), limits(), "many members"),
+        (plain.clone(), budget::Limits { objects: 1, ..limits() }, "objects"),
+        (plain.clone(), budget::Limits { member_bytes: Size(100), ..limits() }, "member"),
+        (
+            plain.clone(),
+            budget::Limits { min_bytes: Size(100), expansion: 1, max_bytes: Size(100), ..limits() },
+            "bytes",
+        ),
+        ([gzipped(b"x"), b"y".to_vec()].concat(), limits(), "behind a gzip"),
+        ([gzipped(b"x"), gzipped(b"y")].concat(), limits(), "two gzips"),
+    ] {
+        assert!(given_of("a.zip", bytes, limits).contains(&"1".to_owned()), "{what}");
+    }
+    // Too deep to be opened.
+    let nested = zipped(&[("x.zip", &zipped(&[("y.zip", &plain)]))]);
+    let given = given_of("a.zip", nested, budget::Limits { depth: 2, ..limits() });
+    assert_eq!(given, ["1", "1/a.zip/x.zip", "1/a.zip/x.zip/y.zip"]);
+}
+
 /// What is too large for a member, or for what is left, is no shorter member.
 #[test]
 fn what_is_cut_short_is_over_a_limit() {
@@ -313,7 +382,13 @@ fn a_word_of_the_message_opens_an_encrypted_zip() {
     };
     let open = |bytes: Vec<u8>, words: &[&str]| {
         let words = || words.iter().map(|word| (*word).to_owned()).collect();
-        opened_by(Means { helpers: None, words: Some(&words) }, "a.zip", bytes, budget::Limits::default(), &mut |_| {})
+        opened_by(
+            Means { words: Some(&words), ..Means::default() },
+            "a.zip",
+            bytes,
+            budget::Limits::default(),
+            &mut |_| {},
+        )
     };
     let view = open(locked("geheim"), &["wrong", "geheim", "other"]);
     assert_eq!(words(&view), ["password-found zip"]);

@@ -8,6 +8,7 @@ use super::field::index;
 use super::members::{Flaw, Members};
 use super::zip_headers::{self, Entry, Header};
 use super::zip_locked::Locked;
+use super::zip_whole;
 use crate::findings::FindingKind;
 use std::io::{self, Cursor, Read};
 
@@ -31,6 +32,7 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
     if zip_headers::is_locked(data) && !out.passwords().is_empty() {
         locked = Locked::new(data);
     }
+    let whole = simple && zip_whole::is_whole(data, &listing.entries) && listing.entries.values().all(is_plain);
     let starts: Vec<usize> = listing.entries.keys().copied().collect();
     for (number, (place, entry)) in listing.entries.iter().enumerate() {
         let next = starts.get(number + 1).copied().unwrap_or(data.len());
@@ -42,7 +44,13 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
         }
         member(data, entry, next, out)?;
     }
-    if !listing.ended { Err(Flaw::Truncated) } else { Ok(()) }
+    if !listing.ended {
+        return Err(Flaw::Truncated);
+    }
+    if whole {
+        out.whole();
+    }
+    Ok(())
 }
 
 /// An encrypted member, when a word opens it. One that only some of its headers say is encrypted is read in all ways.

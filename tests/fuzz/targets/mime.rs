@@ -19,5 +19,5 @@ fuzz_target!(|input: &[u8]| {
     assert!(view.parts.len() <= limits.parts + 1, "{} parts", view.parts.len());
     let kept: u64 = view.kept.iter().map(|kept| kept.bytes.len() as u64).sum();
     assert!(kept <= limits.readings(size) + size, "{kept} bytes kept of {size}");
-    assert!(view.encoded.iter().all(|range| range.end <= input.len()), "a range outside the message");
+    assert!(view.encoded.iter().chain(&view.bodies).all(|range| range.end <= input.len()), "a range outside the message");
 });

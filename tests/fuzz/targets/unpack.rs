@@ -76,7 +76,7 @@ fuzz_target!(|input: &[u8]| {
     let mut given = 0_u64;
     // What is encrypted is tried with a word.
     let words = || vec!["geheim".to_owned()];
-    let means = unpack::Means { helpers: None, words: Some(&words) };
+    let means = unpack::Means { words: Some(&words), ..unpack::Means::default() };
     let opened = unpack::unpack_with(means, view, &limits, &mut budget, &mut |kept| given += kept.bytes.len() as u64);
     assert!(given <= budget_limits.max_bytes.0 + 2 * size, "{given} bytes given");
     assert!(opened.parts.len() <= budget_limits.objects + 1, "{} members", opened.parts.len());

@@ -79,7 +79,7 @@ fn opened(
     let mut budget = Budget::new(&limits, bytes.len() as u64, 1 << 20, Instant::now() + wall);
     let kept = Kept { path: "1".into(), bytes: bytes.to_vec().into(), alike: false };
     let view = View { parts: vec![part], kept: vec![kept], ..View::default() };
-    let view = unpack_with(Means { helpers, words: None }, view, &Limits::default(), &mut budget, &mut |_| {});
+    let view = unpack_with(Means { helpers, ..Means::default() }, view, &Limits::default(), &mut budget, &mut |_| {});
     let found = view.findings.iter().map(|finding| format!("{} {}", finding.kind.word(), finding.detail)).collect();
     let members =
         view.parts[1..].iter().map(|part| format!("{} {} {:02x?}", part.path, part.size, part.digest)).collect();
