@@ -3,9 +3,11 @@
 //! crates of RustCrypto; RC4 is a few lines (it has no standard, RFC 6229 has vectors). For reading what others have locked, never to protect
 //! anything. Pure.
 
-use aes::cipher::{Array, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
+use aes::cipher::{Array, BlockCipherDecrypt, BlockModeDecrypt, BlockModeEncrypt, KeyInit, KeyIvInit};
 use aes::{Aes128, Aes192, Aes256, Block};
 use md5::Md5;
+use sha1::Sha1;
+use sha2::digest::{FixedOutputReset, Output};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 /// Bytes of a block of AES.
@@ -15,6 +17,7 @@ pub(super) const BLOCK: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hash {
     Md5,
+    Sha1,
     Sha256,
     Sha384,
     Sha512,
@@ -30,9 +33,36 @@ impl Hash {
         }
         match self {
             Hash::Md5 => run::<Md5>(pieces),
+            Hash::Sha1 => run::<Sha1>(pieces),
             Hash::Sha256 => run::<Sha256>(pieces),
             Hash::Sha384 => run::<Sha384>(pieces),
             Hash::Sha512 => run::<Sha512>(pieces),
+        }
+    }
+}
+
+impl Hash {
+    /// The digest of a counter and the digest before it, so many times, as Office makes guessing dear. None: `go_on` says that it takes too long.
+    pub(super) fn spun(self, start: &[u8], rounds: u32, go_on: impl Fn() -> bool) -> Option<Vec<u8>> {
+        fn run<D: Digest + FixedOutputReset>(start: &[u8], rounds: u32, go_on: impl Fn() -> bool) -> Option<Vec<u8>> {
+            let mut digest = D::new();
+            let mut value = Output::<D>::try_from(start).ok()?;
+            for round in 0..rounds {
+                if round % 4096 == 0 && !go_on() {
+                    return None;
+                }
+                Digest::update(&mut digest, round.to_le_bytes());
+                Digest::update(&mut digest, &value);
+                Digest::finalize_into_reset(&mut digest, &mut value);
+            }
+            Some(value.to_vec())
+        }
+        match self {
+            Hash::Md5 => run::<Md5>(start, rounds, go_on),
+            Hash::Sha1 => run::<Sha1>(start, rounds, go_on),
+            Hash::Sha256 => run::<Sha256>(start, rounds, go_on),
+            Hash::Sha384 => run::<Sha384>(start, rounds, go_on),
+            Hash::Sha512 => run::<Sha512>(start, rounds, go_on),
         }
     }
 }
@@ -94,6 +124,18 @@ pub(super) fn cbc_encrypt(key: &[u8; BLOCK], iv: &[u8; BLOCK], data: &[u8]) -> V
     blocks.into_iter().flatten().collect()
 }
 
+/// AES, each block by itself.
+pub(super) fn ecb_decrypt(key: &[u8], data: &[u8]) -> Option<Vec<u8>> {
+    let mut blocks = blocks(data);
+    match key.len() {
+        16 => Aes128::new(&Array::try_from(key).ok()?).decrypt_blocks(&mut blocks),
+        24 => Aes192::new(&Array::try_from(key).ok()?).decrypt_blocks(&mut blocks),
+        32 => Aes256::new(&Array::try_from(key).ok()?).decrypt_blocks(&mut blocks),
+        _ => return None,
+    }
+    Some(blocks.into_iter().flatten().collect())
+}
+
 fn blocks(data: &[u8]) -> Vec<Block> {
     data.chunks_exact(BLOCK).filter_map(|block| Array::try_from(block).ok()).collect()
 }
@@ -116,7 +158,7 @@ mod tests {
         assert_eq!(rc4(b"", b"as it is"), b"as it is");
     }
 
-    /// NIST SP 800-38A, F.2.1, F.2.2 and F.2.6.
+    /// NIST SP 800-38A, F.1.1, F.1.6 and F.2.1, F.2.6.
     #[test]
     fn aes_as_published() {
         let key = bytes("2b7e151628aed2a6abf7158809cf4f3c");
@@ -129,12 +171,20 @@ mod tests {
         assert_eq!(cbc_decrypt(&key, &iv, &[&cbc[..], b"rest"].concat()).unwrap(), plain);
         let cbc = bytes("f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d");
         assert_eq!(cbc_decrypt(&long, &iv, &cbc).unwrap(), plain);
+        let ecb = bytes("3ad77bb40d7a3660a89ecaf32466ef97f5d3d58503b9699de785895a96fdbaaf");
+        assert_eq!(ecb_decrypt(&key, &ecb).unwrap(), plain);
+        assert_eq!(ecb_decrypt(b"short", &ecb), None);
         assert_eq!(cbc_decrypt(b"", &iv, &cbc), None);
     }
 
     #[test]
     fn digests_of_pieces() {
         assert_eq!(Hash::Md5.of(&[b"a", b"bc"]), bytes("900150983cd24fb0d6963f7d28e17f72"));
+        assert_eq!(Hash::Sha1.of(&[b"abc"]), bytes("a9993e364706816aba3e25717850c26c9cd0d89d"));
+        let once = Hash::Sha1.of(&[&[0; 4], b"any twenty bytes here"[..20].into()]);
+        assert_eq!(Hash::Sha1.spun(&b"any twenty bytes here"[..20], 1, || true), Some(once));
+        assert_eq!(Hash::Sha1.spun(&[0; 20], 1, || false), None);
+        assert_eq!(Hash::Sha512.spun(&[0; 20], 1, || true), None, "no digest of this kind");
         for (hash, length) in [(Hash::Sha256, 32), (Hash::Sha384, 48), (Hash::Sha512, 64)] {
             assert_eq!(hash.of(&[b"ab", b"c"]).len(), length);
         }

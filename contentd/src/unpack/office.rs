@@ -27,7 +27,7 @@ pub(super) fn look(name: &str, data: &[u8]) -> Vec<(FindingKind, &'static str)> 
 }
 
 /// XML in UTF-16 as single bytes; all words looked for are ASCII.
-fn characters(data: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn characters(data: &[u8]) -> Cow<'_, [u8]> {
     match data {
         [0xff, 0xfe, rest @ ..] => utf16(rest).into_bytes().into(),
         [0xfe, 0xff, rest @ ..] => utf16_be(rest).into_bytes().into(),
@@ -72,7 +72,7 @@ fn relations(xml: &[u8]) -> Vec<(FindingKind, &'static str)> {
 }
 
 /// The value of an attribute. `Target` is not `TargetMode`.
-fn value<'x>(element: &'x [u8], name: &[u8]) -> Option<&'x [u8]> {
+pub(super) fn value<'x>(element: &'x [u8], name: &[u8]) -> Option<&'x [u8]> {
     for at in memmem::find_iter(element, name) {
         let rest = element.get(at + name.len()..)?.trim_ascii_start();
         let Some(rest) = rest.strip_prefix(b"=") else { continue };

@@ -2,10 +2,18 @@
 //! Compound files (MS-CFB): Office documents before 2007, Outlook's .msg, installers. Every stream is a member; packages and
 //! attachments in them get the names that they show to the user. Lenient: a broken chain gives what it holds.
 
+mod keys;
+mod locked;
+#[cfg(test)]
+mod locked_tests;
+mod ppt;
+mod xor;
+
 use super::field::{index, le16, le32, le64, slice, text, utf16};
 use super::members::{Flaw, Members};
 use super::vba::{self, Facts, Module};
 use crate::findings::FindingKind;
+use locked::Streams;
 
 const END: u32 = 0xffff_fffe;
 /// Sectors in all; a compound file of a mail has less.
@@ -45,14 +53,21 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
         out.flaw(&Flaw::Damaged("chain without end"));
     }
     let paths = paths(&entries);
-    let encrypted = entries.iter().any(|entry| matches!(entry.name.as_str(), "EncryptedPackage" | "EncryptionInfo"));
-    if encrypted {
-        out.flaw(&Flaw::Encrypted);
-    }
+    let mut streams = Streams::new(&compound, &entries, &paths, out)?;
     let mut active = Active::new(&compound, &entries, &paths, out);
-    for (entry, path) in entries.iter().zip(&paths).filter(|(entry, _)| entry.kind == 2) {
+    let all = entries.iter().zip(&paths).enumerate();
+    for (number, (entry, path)) in all.filter(|(_, (entry, _))| entry.kind == 2) {
         out.clock()?;
-        let bytes = compound.stream(entry, out.one_too_many());
+        let mut bytes = compound.stream(entry, out.one_too_many());
+        if let Some(plain) = streams.decrypted(number) {
+            if plain.is_empty() {
+                continue;
+            }
+            // Whoever does not see the encryption sees what was there.
+            active.look(&entry.name, &bytes, out)?;
+            out.show(&bytes)?;
+            bytes = plain;
+        }
         stream(path, &bytes, &entries, &compound, out)?;
         active.look(&entry.name, &bytes, out)?;
         if (bytes.len() as u64) < entry.size && entry.size <= out.largest() && entry.size < data.len() as u64 {

@@ -307,7 +307,7 @@ fn duplicate_names_are_all_there() {
 }
 
 /// A compound file with one storage of streams, each padded to 4096 bytes and more, so that there are no small ones.
-fn compound(storage: &str, streams: &[(&str, Vec<u8>)]) -> Vec<u8> {
+pub(super) fn compound(storage: &str, streams: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let entry = |name: &str, kind: u8, right: u32, child: u32, start: u32, size: u32| {
         let mut entry = vec![0u8; 128];
         let wide: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
