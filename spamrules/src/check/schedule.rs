@@ -22,13 +22,23 @@ const MAX_PLACES: usize = 100_000;
 /// What a run with levels is made of.
 struct Schedule {
     state: State,
-    /// Per rule over a text the texts that it could match; only those of rules that are not decided. `None` when they are too many.
-    places: Option<Vec<(u32, u32)>>,
+    /// Per rule over a text the texts that it could match; only those of rules that are not decided.
+    places: Places,
+}
+
+/// Texts by rule, noted in any order of the rules: each rule has a chain through one list.
+struct Places {
+    /// Per rule its first and its last link, counted from 1.
+    ends: Vec<(u32, u32)>,
+    /// Texts, each with the next link of its rule.
+    links: Vec<(u32, u32)>,
+    /// There was too much to note.
+    is_full: bool,
 }
 
 /// Runs rules until the score is known well enough.
 pub(super) fn run(run: &mut Run<'_>, levels: &[f64]) {
-    let mut schedule = Schedule { state: State::new(run, levels), places: Some(Vec::new()) };
+    let mut schedule = Schedule { state: State::new(run, levels), places: Places::new(run.rules.rules.len()) };
     run.captures();
     run.headers();
     schedule.headers_done(run);
@@ -86,7 +96,6 @@ impl Schedule {
         self.group(run, &rules.body, &slices(&context.texts().body));
         self.group(run, &rules.rawbody, &slices(&context.texts().rawbody));
         self.group(run, &rules.uri, &slices(&context.uris().list));
-        self.places.iter_mut().for_each(|places| places.sort_unstable());
     }
 
     fn group(&mut self, run: &mut Run<'_>, group: &Group, texts: &[&[u8]]) {
@@ -102,7 +111,7 @@ impl Schedule {
                 let Some(&id) = group.rules.get(place(candidate)) else { continue };
                 if self.state.matters(run, id) {
                     mark(candidate);
-                    self.note(id, begin + number);
+                    self.places.note(id, begin + number);
                 }
             }
         }
@@ -114,13 +123,6 @@ impl Schedule {
             if !possible && !self.state.count(id).is_known() {
                 self.state.ran(run, id);
             }
-        }
-    }
-
-    /// Notes that a rule could match a text. When there is too much to note, rules look at all texts.
-    fn note(&mut self, id: u32, text: u32) {
-        if let Some(places) = &mut self.places {
-            if places.len() < MAX_PLACES { places.push((id, text)) } else { self.places = None }
         }
     }
 
@@ -166,10 +168,7 @@ impl Schedule {
     /// Searches the texts that a rule could match: those noted, or all when none were.
     fn search<'a, T: AsRef<[u8]>>(&self, run: &mut Run<'a>, id: u32, rule: &'a Rule, texts: &[T]) {
         let Some(pattern) = rule.pattern() else { return };
-        let places = self.places.as_deref().unwrap_or_default();
-        let begin = places.partition_point(|(known, _)| *known < id);
-        let noted = places.get(begin..).unwrap_or_default().iter().take_while(|(known, _)| *known == id);
-        let mut noted = noted.map(|(_, text)| place(*text)).peekable();
+        let mut noted = self.places.of(id).map(place).peekable();
         let all = if noted.peek().is_none() { 0..texts.len() } else { 0..0 };
         run.account.skip();
         for number in noted.chain(all) {
@@ -180,5 +179,31 @@ impl Schedule {
                 run.search(id, rule, pattern, text.as_ref());
             }
         }
+    }
+}
+
+impl Places {
+    fn new(rules: usize) -> Places {
+        Places { ends: vec![(0, 0); rules], links: Vec::new(), is_full: false }
+    }
+
+    /// Notes that a rule could match a text. When there is too much to note, rules look at all texts.
+    fn note(&mut self, id: u32, text: u32) {
+        self.is_full |= self.links.len() >= MAX_PLACES;
+        let Some((first, last)) = self.ends.get_mut(place(id)).filter(|_| !self.is_full) else { return };
+        let Ok(link) = u32::try_from(self.links.len() + 1) else { return };
+        match self.links.get_mut(place(*last).wrapping_sub(1)) {
+            Some((_, next)) => *next = link,
+            None => *first = link,
+        }
+        *last = link;
+        self.links.push((text, 0));
+    }
+
+    /// The texts of a rule, in the order in which they were noted.
+    fn of(&self, id: u32) -> impl Iterator<Item = u32> {
+        let at = |link: u32| self.links.get(place(link).wrapping_sub(1));
+        let first = self.ends.get(place(id)).filter(|_| !self.is_full).and_then(|(first, _)| at(*first));
+        std::iter::successors(first, move |(_, next)| at(*next)).map(|(text, _)| *text)
     }
 }

@@ -68,8 +68,8 @@ pub(crate) fn is_space(byte: u8) -> bool {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Headers {
     fields: Vec<Header>,
-    /// Places in `fields`, sorted by name in lower case, then by place.
-    by_name: OnceLock<Vec<u32>>,
+    /// Digests of names, and places in `fields`; sorted. Every rule on a field looks it up, and most messages have few of them.
+    by_name: OnceLock<Vec<(u32, u32)>>,
 }
 
 impl Headers {
@@ -83,13 +83,16 @@ impl Headers {
     }
 
     /// The fields of one name in order; letters' case is ignored.
-    pub(crate) fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &Header> {
+    pub(crate) fn all<'h>(&'h self, name: &str) -> impl DoubleEndedIterator<Item = &'h Header> {
         let order = self.by_name.get_or_init(|| sorted(&self.fields));
-        let key = |&place: &u32| self.fields.get(place as usize).map_or(&b""[..], |field| &field.name);
-        let start = order.partition_point(|place| compare(key(place), name.as_bytes()).is_lt());
+        let digest = digest(name.as_bytes());
+        let start = order.partition_point(|(other, _)| *other < digest);
         let found = order.get(start..).unwrap_or_default();
-        let count = found.partition_point(|place| compare(key(place), name.as_bytes()).is_eq());
-        found.get(..count).unwrap_or_default().iter().filter_map(|&place| self.fields.get(place as usize))
+        let count = found.iter().take_while(|(other, _)| *other == digest).count();
+        let fields = found.get(..count).unwrap_or_default().iter();
+        let fields = fields.filter_map(|&(_, place)| self.fields.get(place as usize));
+        // Others can have the same digest.
+        fields.filter(move |field| field.name.eq_ignore_ascii_case(name.as_bytes()))
     }
 
     pub(crate) fn first(&self, name: &str) -> Option<&Header> {
@@ -148,15 +151,16 @@ impl Headers {
     }
 }
 
-fn sorted(fields: &[Header]) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..).take(fields.len()).collect();
-    let name = |place: u32| fields.get(place as usize).map_or(&b""[..], |field| &field.name);
-    order.sort_by(|&a, &b| compare(name(a), name(b)));
+fn sorted(fields: &[Header]) -> Vec<(u32, u32)> {
+    let mut order: Vec<(u32, u32)> = fields.iter().map(|field| digest(&field.name)).zip(0..).collect();
+    order.sort_unstable();
     order
 }
 
-fn compare(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
-    a.iter().map(u8::to_ascii_lowercase).cmp(b.iter().map(u8::to_ascii_lowercase))
+/// A number that names have in common which differ in the case of their letters only (FNV-1a).
+fn digest(name: &[u8]) -> u32 {
+    name.iter()
+        .fold(0x811c_9dc5, |digest, byte| (digest ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
