@@ -4,6 +4,7 @@
 //! is taken apart once more for them, and only when an archive in it is encrypted.
 
 use super::members::Members;
+use super::pdf;
 use crate::budget::{self, Budget};
 use crate::message::parts;
 use crate::message::{Limits, header, words};
@@ -19,6 +20,9 @@ const BEFORE: usize = 4;
 const LONGEST: usize = 64;
 /// Text of one part that is looked at.
 const TEXT: usize = 256 * 1024;
+
+/// PDFs whose text is looked at.
+const DOCUMENTS: usize = 5;
 
 /// Words tried on one archive of a format that makes every try expensive on purpose: 7z, RAR.
 pub(super) const SLOW_TRIES: usize = 20;
@@ -139,8 +143,11 @@ pub(crate) fn of(message: &Bytes, limits: &Limits, common: &[String], until: Ins
     let section = header::read(message, limits);
     let subjects = section.named(message, "Subject").take(2).map(|field| &message[field.value.clone()]);
     let subjects = subjects.map(|subject| words::decode(&readable(subject)));
-    let texts: Vec<String> =
-        subjects.chain(view.texts.iter().map(|text| without_tags(&readable(text)))).take(20).collect();
+    let written = view.texts.iter().map(|text| without_tags(&readable(text)));
+    let watch = budget.watch();
+    let documents = view.kept.iter().filter(|kept| pdf::text::is_pdf(&kept.bytes)).take(DOCUMENTS);
+    let documents = documents.map(|kept| pdf::text::text(&kept.bytes, TEXT, &|| watch.over().is_none()));
+    let texts: Vec<String> = subjects.chain(written).take(20).chain(documents).collect();
     choose(&texts, common)
 }
 
@@ -313,6 +320,15 @@ mod tests {
         let later = Instant::now() + std::time::Duration::from_secs(60);
         let found = of(&Bytes::from_static(message), &Limits::default(), &[], later);
         assert_eq!(found, ["aa11", "Rechnung", "bb22"]);
+    }
+
+    #[test]
+    fn words_of_a_document() {
+        let message = b"Subject: x\r\nContent-Type: application/pdf\r\n\r\n%PDF-1.4\r\n1 0 obj <</Type/Page/Contents 2 0 R>> endobj\r\n\
+            2 0 obj << >> stream\r\nBT (Your password) Tj 0 -1 Td [(is) -500 (Geh) 5 (eim7.)] TJ ET\r\nendstream endobj\r\n";
+        let later = Instant::now() + std::time::Duration::from_secs(60);
+        let found = of(&Bytes::from_static(message), &Limits::default(), &[], later);
+        assert!(found.contains(&"Geheim7".to_owned()), "{found:?}");
     }
 
     proptest! {

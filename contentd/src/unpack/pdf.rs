@@ -2,6 +2,7 @@
 //! PDF (ISO 32000-1): embedded files under their names, and scripts. No document is built: every object with a stream is looked
 //! at where it stands, so that a broken or forged table of objects hides nothing.
 
+mod fonts;
 mod lock;
 #[cfg(test)]
 mod locked_tests;
@@ -9,6 +10,8 @@ mod names;
 mod objects;
 mod open;
 mod security;
+mod table;
+pub(super) mod text;
 
 use super::ciphers::BLOCK;
 use super::format;

@@ -91,6 +91,8 @@ pub(in crate::unpack) struct Reader<'d> {
     data: &'d [u8],
     /// Where the next one is looked for.
     pub(in crate::unpack) at: usize,
+    /// A list or dictionary is not ended where its object is. Nothing is read behind that: it would be read once more for every object.
+    ended: bool,
 }
 
 /// A byte that ends names, numbers and words.
@@ -104,7 +106,7 @@ pub(in crate::unpack) fn is_blank(byte: u8) -> bool {
 
 impl<'d> Reader<'d> {
     pub(in crate::unpack) fn new(data: &'d [u8], at: usize) -> Reader<'d> {
-        Reader { data, at }
+        Reader { data, at, ended: false }
     }
 
     fn rest(&self) -> &'d [u8] {
@@ -136,6 +138,9 @@ impl<'d> Reader<'d> {
 
     fn value_within(&mut self, depth: usize) -> Option<Value> {
         self.skip();
+        if self.ended {
+            return None;
+        }
         match self.peek()? {
             b'/' => {
                 self.at += 1;
@@ -158,6 +163,13 @@ impl<'d> Reader<'d> {
             b')' | b'>' | b']' => None,
             _ => Some(self.number_or_word()),
         }
+    }
+
+    /// A value within a list or dictionary.
+    fn inner(&mut self, depth: usize) -> Option<Value> {
+        let value = self.value_within(depth)?;
+        self.ended |= matches!(&value, Value::Word(word) if word.ends_with(b"obj") || word.ends_with(b"stream"));
+        (!self.ended).then_some(value)
     }
 
     /// Up to what ends a word.
@@ -195,7 +207,7 @@ impl<'d> Reader<'d> {
                 self.at += 1;
                 return Some(list);
             }
-            list.push(self.value_within(depth)?);
+            list.push(self.inner(depth)?);
             if list.len() > MOST {
                 return None;
             }
@@ -211,7 +223,7 @@ impl<'d> Reader<'d> {
                 Some(b'/') => {
                     self.at += 1;
                     let key = super::unescaped(self.run());
-                    let Some(value) = self.value_within(depth) else { break };
+                    let Some(value) = self.inner(depth) else { break };
                     entries.push((key, value));
                 }
                 Some(b'>') => {
@@ -219,7 +231,7 @@ impl<'d> Reader<'d> {
                     break;
                 }
                 // What is no key is passed over.
-                Some(_) if self.value_within(depth).is_some() => {}
+                Some(_) if self.inner(depth).is_some() => {}
                 _ => break,
             }
         }
@@ -341,6 +353,13 @@ mod tests {
             assert_eq!(value(text), Value::Text(meant.to_vec()));
         }
         assert_eq!(Reader::new(b"(a(b)", 0).value(), None);
+    }
+
+    #[test]
+    fn nothing_is_read_beyond_its_object() {
+        let mut reader = Reader::new(b"<</A [<</B 1 /C [2 endobj 3 0 obj <</D 4>>", 0);
+        assert!(reader.value().is_some());
+        assert_eq!((reader.value(), reader.at), (None, 26));
     }
 
     #[test]
