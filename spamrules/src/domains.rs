@@ -48,22 +48,33 @@ impl Settings {
 
     /// The registered domain of a name, in lower case: `www.example.co.uk` gives `example.co.uk`.
     pub(crate) fn registered(&self, name: &str) -> String {
-        let lower = name.to_ascii_lowercase();
-        let labels: Vec<&str> = lower.split('.').filter(|label| !label.is_empty()).collect();
-        let mut at = 0;
-        while labels.len() - at.min(labels.len()) > 1 && !self.is_registry(&labels[at..]) {
-            at += 1;
+        let lower = name.trim_matches('.').to_ascii_lowercase();
+        let mut labels = if lower.contains("..") {
+            lower.split('.').filter(|label| !label.is_empty()).collect::<Vec<_>>().join(".")
+        } else {
+            lower
+        };
+        // From the whole name down to its last label; the registered domain has one label more than its registry.
+        let (mut rest, mut registered) = (labels.as_str(), labels.as_str());
+        while let Some((_, below)) = rest.split_once('.')
+            && !self.is_registry(rest)
+        {
+            (registered, rest) = (rest, below);
         }
-        labels[at.saturating_sub(1)..].join(".")
+        labels.drain(..labels.len() - registered.len());
+        labels
     }
 
-    /// Whether domains are registered directly below these labels.
-    fn is_registry(&self, labels: &[&str]) -> bool {
-        match labels {
-            [_, _] => self.second.contains(labels.join(".").as_str()),
-            [_, state, "us"] => is_state(state),
-            [_, _, _] => self.third.contains(labels.join(".").as_str()),
-            ["pvt", "k12", state, "us"] | ["ci" | "co", _, state, "us"] => is_state(state),
+    /// Whether domains are registered directly below this name.
+    fn is_registry(&self, name: &str) -> bool {
+        let mut from_last = name.rsplit('.');
+        let last = [(); 5].map(|()| from_last.next());
+        match last {
+            [Some(_), Some(_), None, ..] => self.second.contains(name),
+            [Some("us"), Some(state), Some(_), None, _] => is_state(state),
+            [Some(_), Some(_), Some(_), None, _] => self.third.contains(name),
+            [Some("us"), Some(state), Some("k12"), Some("pvt"), None]
+            | [Some("us"), Some(state), Some(_), Some("ci" | "co"), None] => is_state(state),
             _ => false,
         }
     }
@@ -72,7 +83,7 @@ impl Settings {
 /// States and territories with their own registries below `us` (RFC 1480).
 fn is_state(label: &str) -> bool {
     const STATES: &str = " ak al ar az ca co ct dc de fl ga gu hi ia id il in ks ky la ma md me mi mn mo ms mt nc nd ne nh nj nm nv ny oh ok or pa pr ri sc sd tn tx ut va vi vt wa wi wv wy ";
-    label.len() == 2 && STATES.contains(&format!(" {label} "))
+    label.len() == 2 && STATES.split_ascii_whitespace().any(|state| state == label)
 }
 
 /// Whether a name is a well-formed host name of at least two labels (RFC 1123, underscores allowed below the domain).
@@ -81,8 +92,7 @@ pub(crate) fn is_well_formed(name: &str) -> bool {
     if name.len() > 253 {
         return false;
     }
-    let labels: Vec<&str> = name.split('.').collect();
-    labels.len() > 1 && labels.iter().rev().enumerate().all(|(level, label)| is_label(label, level > 1))
+    name.contains('.') && name.rsplit('.').enumerate().all(|(level, label)| is_label(label, level > 1))
 }
 
 fn is_label(label: &str, underscores: bool) -> bool {

@@ -177,8 +177,9 @@ impl State {
 
     /// The terms of a decided meta matter less; a meta that nothing undecided uses any more is given up with its terms.
     fn forget_terms(&mut self, run: &Run<'_>, id: u32) {
-        let mut gone = vec![id];
-        while let Some(id) = gone.pop() {
+        let mut gone = Vec::new();
+        let mut next = Some(id);
+        while let Some(id) = next {
             for name in names_of(run.rules, id) {
                 let Some(users) = self.users.get_mut(place(name)).filter(|users| **users > 0) else { continue };
                 *users -= 1;
@@ -186,6 +187,7 @@ impl State {
                     gone.push(name);
                 }
             }
+            next = gone.pop();
         }
     }
 

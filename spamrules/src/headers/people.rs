@@ -49,20 +49,20 @@ pub(crate) fn recipients(context: &Context<'_>) -> Rc<[String]> {
                     .filter_map(|field| recipient(field.decoded()))
                     .collect();
                 const FIELDS: [&str; 12] = [
-                    "To",
-                    "Apparently-To",
-                    "Delivered-To",
-                    "Envelope-Recipients",
-                    "Apparently-Resent-To",
-                    "X-Envelope-To",
-                    "Envelope-To",
-                    "X-Delivered-To",
-                    "X-Original-To",
-                    "X-Rcpt-To",
-                    "X-Real-To",
-                    "Cc",
+                    "To:addr",
+                    "Apparently-To:addr",
+                    "Delivered-To:addr",
+                    "Envelope-Recipients:addr",
+                    "Apparently-Resent-To:addr",
+                    "X-Envelope-To:addr",
+                    "Envelope-To:addr",
+                    "X-Delivered-To:addr",
+                    "X-Original-To:addr",
+                    "X-Rcpt-To:addr",
+                    "X-Real-To:addr",
+                    "Cc:addr",
                 ];
-                all.extend(FIELDS.iter().flat_map(|field| list(context, &format!("{field}:addr"))));
+                all.extend(FIELDS.iter().flat_map(|field| list(context, field)));
             }
             Recipients(once(all))
         })

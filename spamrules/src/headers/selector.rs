@@ -107,24 +107,26 @@ impl Selector {
 }
 
 fn source(name: &str) -> Source {
-    match name {
-        "ALL" => return Source::All,
-        "ALL-TRUSTED" => return Source::Range(Which::Trusted),
-        "ALL-UNTRUSTED" => return Source::Range(Which::Untrusted),
-        "ALL-INTERNAL" => return Source::Range(Which::Internal),
-        "ALL-EXTERNAL" => return Source::Range(Which::External),
-        "MESSAGEID" => return Source::MessageId,
-        _ => {}
-    }
-    match name.to_ascii_lowercase().as_str() {
-        "envelopefrom" => Source::EnvelopeFrom,
-        "tocc" => Source::ToCc,
-        "x-spam-relays-trusted" => Source::Relays(Which::Trusted),
-        "x-spam-relays-untrusted" => Source::Relays(Which::Untrusted),
-        "x-spam-relays-internal" => Source::Relays(Which::Internal),
-        "x-spam-relays-external" => Source::Relays(Which::External),
-        _ => Source::Field(name.to_string()),
-    }
+    let exact = match name {
+        "ALL" => Some(Source::All),
+        "ALL-TRUSTED" => Some(Source::Range(Which::Trusted)),
+        "ALL-UNTRUSTED" => Some(Source::Range(Which::Untrusted)),
+        "ALL-INTERNAL" => Some(Source::Range(Which::Internal)),
+        "ALL-EXTERNAL" => Some(Source::Range(Which::External)),
+        "MESSAGEID" => Some(Source::MessageId),
+        _ => None,
+    };
+    static IN_ANY_CASE: [(&str, Source); 6] = [
+        ("EnvelopeFrom", Source::EnvelopeFrom),
+        ("ToCc", Source::ToCc),
+        ("X-Spam-Relays-Trusted", Source::Relays(Which::Trusted)),
+        ("X-Spam-Relays-Untrusted", Source::Relays(Which::Untrusted)),
+        ("X-Spam-Relays-Internal", Source::Relays(Which::Internal)),
+        ("X-Spam-Relays-External", Source::Relays(Which::External)),
+    ];
+    let known =
+        || IN_ANY_CASE.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, source)| source.clone());
+    exact.or_else(known).unwrap_or_else(|| Source::Field(name.to_string()))
 }
 
 #[cfg(test)]

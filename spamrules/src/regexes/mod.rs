@@ -166,6 +166,8 @@ impl Pattern {
     /// The text of a group in the first match; `None` when there is no match or the group is no part of it.
     pub(crate) fn group<'t>(&self, text: &'t [u8], number: usize) -> Option<&'t [u8]> {
         match &self.engine {
+            // Mostly there is no match, and room for groups is allocated before that is known.
+            Engine::Linear(regex) if !regex.is_match(text) => None,
             Engine::Linear(regex) => Some(regex.captures(text)?.get(number)?.as_bytes()),
             Engine::Backtracking(regex) => {
                 if !regex.is_match(text).ok()? {

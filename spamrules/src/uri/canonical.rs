@@ -67,11 +67,12 @@ pub(super) fn forms(uri: &[u8], redirectors: &[Pattern], domains: &domains::Sett
 
 /// Without line ends and without blanks around it.
 fn trimmed(uri: &[u8]) -> Vec<u8> {
-    let lines: Vec<u8> = uri.iter().copied().filter(|&byte| byte != b'\n').collect();
-    let start = lines.iter().take_while(|&&byte| is_space(byte)).count();
-    let tail = lines.iter().rev().take_while(|&&byte| is_space(byte)).count();
-    let inner = lines.get(start..lines.len().saturating_sub(tail)).unwrap_or_default();
-    inner.iter().copied().filter(|&byte| byte != b'\r').collect()
+    // A line end is a blank, so it does not matter when it is taken out.
+    let start = uri.iter().take_while(|&&byte| is_space(byte)).count();
+    let tail = uri.iter().rev().take_while(|&&byte| is_space(byte)).count();
+    let mut inner = uri.get(start..uri.len().saturating_sub(tail)).unwrap_or_default().to_vec();
+    inner.retain(|byte| !matches!(byte, b'\r' | b'\n'));
+    inner
 }
 
 /// Points into the same page or host.

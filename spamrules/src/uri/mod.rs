@@ -174,6 +174,12 @@ impl<'a> Collector<'a> {
 
     /// Adds a URI in all its forms; gives its place. `valid`: only with a domain that exists.
     fn add(&mut self, raw: &[u8], types: &[&'static str], valid: bool) -> Option<usize> {
+        // The same again has the same forms.
+        if let Some(&place) = self.places.get(raw) {
+            let known = self.uris.details.get_mut(place).filter(|known| !valid || !known.hosts.is_empty())?;
+            types.iter().for_each(|kind| add_new(&mut known.types, *kind));
+            return Some(place);
+        }
         let cleaned = canonical::forms(raw, &self.settings.redirectors, self.domains, &mut self.work);
         let mut uri = Uri { types: types.to_vec(), ..Uri::default() };
         for mut form in cleaned {
