@@ -9,6 +9,7 @@ pub mod edit;
 pub mod header;
 pub mod kind;
 mod multipart;
+mod nesting;
 pub mod own;
 pub mod parameter;
 pub mod parse;

@@ -177,7 +177,7 @@ fn delimiter(line: &[u8], boundaries: &[&[u8]], how: How, longer: &mut bool) -> 
 }
 
 /// The line end before a delimiter belongs to the delimiter.
-fn before_line_end(body: &[u8], from: usize, delimiter: usize) -> usize {
+pub(super) fn before_line_end(body: &[u8], from: usize, delimiter: usize) -> usize {
     let part = &body[from..delimiter.max(from)];
     let part = match part.strip_suffix(b"\n") {
         Some(part) => part.strip_suffix(b"\r").unwrap_or(part),

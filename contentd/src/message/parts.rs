@@ -8,7 +8,7 @@
 use super::codec::{self, Decoded, Padding};
 use super::header::{self, Flaw, Section};
 use super::parse::{self, Encoding, Entity};
-use super::{Limits, kind, multipart, syntax};
+use super::{Limits, kind, multipart, nesting, syntax};
 use crate::budget::Budget;
 use crate::category::Category;
 use crate::digest::Digest;
@@ -363,10 +363,11 @@ impl Walk<'_> {
     /// All ways to divide a multipart, each with the bytes that it divides.
     fn divisions(&mut self, entity: &Entity, data: &Bytes, path: &str) -> Vec<(Bytes, multipart::Reading)> {
         let limit = self.limits.parts;
-        let mut readings: Vec<_> = multipart::readings(data, &entity.boundaries, limit)
-            .into_iter()
-            .map(|reading| (data.clone(), reading))
-            .collect();
+        let mut readings = multipart::readings(data, &entity.boundaries, limit);
+        if !entity.has_type("multipart/digest") {
+            self.drop_what_is_nested(data, &mut readings);
+        }
+        let mut readings: Vec<_> = readings.into_iter().map(|reading| (data.clone(), reading)).collect();
         if let Some(decoded) = self.decoded_multipart(entity, data) {
             self.find(FindingKind::EncodedMultipart, path, "");
             for mut reading in multipart::readings(&decoded, &entity.boundaries, limit) {
@@ -383,6 +384,19 @@ impl Walk<'_> {
             self.find(kind, path, "");
         }
         multipart::guessed(data, limit).map(|reading| (data.clone(), reading)).into_iter().collect()
+    }
+
+    /// Leaves out the reading by the beginnings of lines where it shows nothing that the reading by whole lines does not show.
+    fn drop_what_is_nested(&self, data: &[u8], readings: &mut Vec<multipart::Reading>) {
+        let explained = match &readings[..] {
+            [lines, letter] if letter.finding == Some(FindingKind::LongerDelimiter) => {
+                nesting::explains(data, &lines.split, &letter.split, self.limits)
+            }
+            _ => false,
+        };
+        if explained {
+            readings.truncate(1);
+        }
     }
 
     /// A multipart must not be encoded as a whole (RFC 2045 section 6.4), yet some clients decode it.

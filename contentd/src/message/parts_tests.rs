@@ -69,8 +69,10 @@ fn paths_of_nested_parts() {
     let first = |list: Vec<(String, u64)>| list.into_iter().filter(|(path, _)| !path.contains(':')).collect::<Vec<_>>();
     assert_eq!(first(leaves(message)), own(&[("1", 3), ("2.1", 1), ("2.2", 2), ("3.1", 3), ("4.1", 4)]));
     let view = walked(message);
-    // By the letter of RFC 2046 the inner delimiters are outer ones, too.
-    assert_eq!(kinds(&view), [FindingKind::LongerDelimiter]);
+    // By the letter of RFC 2046 the inner delimiters are outer ones, too, and show the same parts.
+    assert_eq!((kinds(&view), view.plain), (vec![], true));
+    let hidden = message.replace("--AB--", "--AB--\r\n--AC\r\n\r\nfile");
+    assert_eq!(kinds(&walked(&hidden)), [FindingKind::LongerDelimiter]);
     let leaves = view.parts.iter().filter(|part| part.leaf && !part.path.contains(':'));
     let containers: Vec<_> = leaves.map(|p| p.container).collect();
     assert_eq!(containers, [None, None, None, Some("message/rfc822"), Some("message/rfc822")]);
