@@ -19,7 +19,6 @@ use super::members::{Flaw, Members};
 use crate::budget::Over;
 use crate::findings::FindingKind;
 use crate::message::codec;
-use lock::Lock;
 use memchr::memmem;
 use std::borrow::Cow;
 use std::io::Read;
@@ -45,23 +44,21 @@ pub(super) fn unpack(data: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw>
 
 /// Opens a document that may be encrypted; in `said` it is said how.
 fn unlock(data: &[u8], said: &[u8], out: &mut Members<'_, '_>) -> Result<(), Flaw> {
-    let mut actions = Actions::default();
-    match lock::unlock(said, out)? {
-        Lock::None => actions = walk(data, false, out)?,
-        Lock::Shut => {
-            out.flaw(&Flaw::Encrypted);
-            actions = walk(data, true, out)?;
-        }
-        Lock::Open(opened) => {
-            if opened.iter().any(|opened| opened.by_word) {
-                out.note(FindingKind::PasswordFound, "pdf");
-            }
-            for opened in opened {
-                let plain = open::decrypted(data, &opened, out)?;
-                out.show(&plain)?;
-                actions.add(&walk(&plain, false, out)?);
-            }
-        }
+    let Some(lock) = lock::unlock(said, out)? else {
+        walk(data, false, out)?.tell(out);
+        return Ok(());
+    };
+    if lock.shut {
+        out.flaw(&Flaw::Encrypted);
+    }
+    if lock.opened.iter().any(|opened| opened.by_word) {
+        out.note(FindingKind::PasswordFound, "pdf");
+    }
+    let mut actions = if lock.opened.is_empty() { walk(data, true, out)? } else { Actions::default() };
+    for opened in lock.opened {
+        let plain = open::decrypted(data, &opened, out)?;
+        out.show(&plain)?;
+        actions.add(&walk(&plain, false, out)?);
     }
     actions.tell(out);
     Ok(())

@@ -23,7 +23,7 @@ const DOC_HEAD: usize = 68;
 const INFO: usize = 1 << 20;
 const START: usize = 4096;
 /// Documents within one compound file.
-const DOCUMENTS: usize = 16;
+const DOCUMENTS: usize = 1000;
 
 /// The streams of a compound file, some of them decrypted.
 pub(super) struct Streams<'c> {
@@ -49,8 +49,11 @@ impl<'c> Streams<'c> {
                 .iter()
                 .any(|name| entry.name.eq_ignore_ascii_case(name))
         });
-        let documents: Vec<usize> = documents.map(|(number, _)| number).take(DOCUMENTS).collect();
-        for number in documents {
+        let mut documents: Vec<usize> = documents.map(|(number, _)| number).collect();
+        // The document itself first, then those that are embedded in it.
+        documents.sort_by_key(|number| paths.get(*number).map_or(0, |path| path.matches('/').count()));
+        for number in documents.into_iter().take(DOCUMENTS) {
+            out.clock()?;
             match entries[number].name.to_ascii_lowercase().as_str() {
                 "encryptedpackage" => streams.package(number, out)?,
                 // Without a package there is something else that nobody can read.
@@ -84,8 +87,10 @@ impl<'c> Streams<'c> {
     fn package(&mut self, number: usize, out: &mut Members<'_, '_>) -> Result<(), Flaw> {
         let info = self.beside(number, "EncryptionInfo").map(|info| self.read(info, INFO)).unwrap_or_default();
         let Some(key) = unlock(Said::read(&info), out) else { return Ok(()) };
-        let Some(package) = key.package(&self.read(number, out.one_too_many())) else {
-            out.flaw(&Flaw::Damaged("encrypted package"));
+        // A key that fits may still be that of another package.
+        let package = key.package(&self.read(number, out.one_too_many())).filter(|package| package.starts_with(b"PK"));
+        let Some(package) = package else {
+            out.flaw(&Flaw::Encrypted);
             return Ok(());
         };
         let name = out.holder_name().to_owned();

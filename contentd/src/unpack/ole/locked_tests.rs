@@ -251,6 +251,17 @@ fn packages() {
     assert!(members.contains(&("1/a.xlsx/a.xlsx/xl/media/a.bin".to_owned(), 5000)), "{members:?}");
 }
 
+/// A package that is not what the key opens.
+#[test]
+fn another_package_stays_shut() {
+    let mut bytes = agile(SWEATSHOP, Hash::Sha1, "SHA1", 10, 10);
+    let package = package();
+    let length = (package.len() as u64).to_le_bytes();
+    let at = bytes.windows(8).rposition(|window| window == length).unwrap();
+    bytes[at + 8] ^= 1;
+    assert_eq!(open("a.xlsx", bytes, &[]).0, ["encrypted ole"]);
+}
+
 #[test]
 fn rounds_without_end_are_not_run() {
     let (found, _) = open("a.xlsx", agile(SWEATSHOP, Hash::Sha1, "SHA1", 1, 4_000_000_000), &["word"]);

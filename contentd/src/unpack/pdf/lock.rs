@@ -13,15 +13,17 @@ use memchr::memmem;
 /// Descriptions of encryption that are looked at, and identifiers of the document.
 const HANDLERS: usize = 4;
 const IDS: usize = 4;
+/// Places where one of them may be.
+const OCCURRENCES: usize = 200;
 
-/// What is known of a document's encryption.
-pub(super) enum Lock {
-    /// Nothing is encrypted, whatever is said of it.
-    None,
-    /// No password that is known opens it.
-    Shut,
-    /// What opens it: mostly one.
-    Open(Vec<Opened>),
+/// What is known of a document's encryption. Mostly there is one description of it, and it is opened or not; of several it is not known which one
+/// counts to whom.
+#[derive(Default)]
+pub(super) struct Lock {
+    /// What opens it.
+    pub(super) opened: Vec<Opened>,
+    /// There is something that no password opens that is known.
+    pub(super) shut: bool,
 }
 
 /// A description of encryption and the key that fits.
@@ -47,13 +49,9 @@ pub(super) fn is_spelled_out(data: &[u8]) -> bool {
     })
 }
 
-/// Looks for descriptions of encryption in `said`, and for the passwords.
-pub(super) fn unlock(said: &[u8], out: &Members<'_, '_>) -> Result<Lock, Over> {
-    let (dictionaries, except) = dictionaries(said);
-    let handlers: Vec<Handler> = dictionaries.iter().flatten().filter_map(Handler::read).collect();
-    if dictionaries.is_empty() {
-        return Ok(Lock::None);
-    }
+/// Looks for descriptions of encryption in `said`, and for the passwords. None: nothing is encrypted, whatever is said of it.
+pub(super) fn unlock(said: &[u8], out: &Members<'_, '_>) -> Result<Option<Lock>, Over> {
+    let (mut dictionaries, except) = dictionaries(said);
     let ids = identifiers(said);
     let opens = |handler: &Handler, word: &str| {
         let latin: Option<Vec<u8>> = word.chars().map(|c| u8::try_from(c).ok()).collect();
@@ -61,26 +59,23 @@ pub(super) fn unlock(said: &[u8], out: &Members<'_, '_>) -> Result<Lock, Over> {
         let forms = [Some(word.as_bytes()), latin.as_deref()];
         forms.into_iter().flatten().find_map(|form| ids.iter().find_map(|id| handler.key(form, id)))
     };
-    let mut opened: Vec<Opened> = Vec::new();
-    for handler in &handlers {
+    let mut lock = Lock { shut: dictionaries.len() > HANDLERS, ..Lock::default() };
+    let found = !dictionaries.is_empty();
+    dictionaries.truncate(HANDLERS);
+    for dictionary in dictionaries {
         out.clock()?;
-        let mut by_word = false;
-        let mut key = opens(handler, "");
-        if key.is_none() && opened.is_empty() {
-            by_word = true;
-            key = with_words(handler, out, |word| opens(handler, word));
-        }
-        if let Some(key) = key
-            && !opened.iter().any(|other| other.key == key && other.handler == *handler)
-        {
-            opened.push(Opened { handler: handler.clone(), key, except: except.clone(), by_word });
+        let Some(handler) = dictionary.as_ref().and_then(Handler::read) else {
+            lock.shut = true;
+            continue;
+        };
+        let without = opens(&handler, "");
+        let by_word = without.is_none();
+        match without.or_else(|| with_words(&handler, out, |word| opens(&handler, word))) {
+            Some(key) => lock.opened.push(Opened { handler, key, except: except.clone(), by_word }),
+            None => lock.shut = true,
         }
     }
-    // A word is no news where the document opens without one.
-    if opened.iter().any(|opened| !opened.by_word) {
-        opened.retain(|opened| !opened.by_word);
-    }
-    Ok(if opened.is_empty() { Lock::Shut } else { Lock::Open(opened) })
+    Ok(found.then_some(lock))
 }
 
 fn with_words(handler: &Handler, out: &Members<'_, '_>, opens: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
@@ -98,24 +93,29 @@ fn with_words(handler: &Handler, out: &Members<'_, '_>, opens: impl Fn(&str) -> 
     key
 }
 
-/// The descriptions that trailers point to, none for what is not found, and the numbers of the objects that they stand in.
+/// The descriptions that trailers point to, none for what is not found, the last ones first, and the numbers of the objects that they stand in. One more
+/// than are tried tells that there are more.
 fn dictionaries(data: &[u8]) -> (Vec<Option<Dictionary>>, Vec<u32>) {
     let (mut found, mut numbers): (Vec<Option<Dictionary>>, Vec<u32>) = (Vec::new(), Vec::new());
-    for rest in super::keys(data, b"/Encrypt").take(100) {
+    for rest in last(super::keys(data, b"/Encrypt")) {
         match Reader::new(rest, 0).value() {
             Some(Value::Dictionary(dictionary)) => found.push(Some(dictionary)),
-            Some(Value::Reference(number, _)) if !numbers.contains(&number) && numbers.len() < HANDLERS => {
-                numbers.push(number)
+            Some(Value::Reference(number, _)) if !numbers.contains(&number) && numbers.len() <= HANDLERS => {
+                numbers.push(number);
             }
             _ => {}
         }
     }
+    let mut places: Vec<(u32, usize)> = Vec::new();
+    for at in memmem::find_iter(data, b"obj") {
+        let object = header(&data[..at]).map(|(number, _)| number).filter(|number| numbers.contains(number));
+        places.extend(object.map(|number| (number, at + 3)));
+    }
     for number in &numbers {
+        let own = places.iter().rev().filter(|(other, _)| other == number).take(OCCURRENCES);
         let before = found.len();
-        for at in
-            memmem::find_iter(data, b"obj").filter(|at| header(&data[..*at]).is_some_and(|object| object.0 == *number))
-        {
-            if let Some(Value::Dictionary(dictionary)) = Reader::new(data, at + 3).value() {
+        for (_, place) in own {
+            if let Some(Value::Dictionary(dictionary)) = Reader::new(data, *place).value() {
                 found.push(Some(dictionary));
             }
         }
@@ -123,21 +123,25 @@ fn dictionaries(data: &[u8]) -> (Vec<Option<Dictionary>>, Vec<u32>) {
             found.push(None);
         }
     }
-    // Of many, the last ones count.
-    found.reverse();
     let mut different: Vec<Option<Dictionary>> = Vec::new();
     for dictionary in found {
-        if !different.contains(&dictionary) && different.len() < HANDLERS {
+        if !different.contains(&dictionary) && different.len() <= HANDLERS {
             different.push(dictionary);
         }
     }
     (different, numbers)
 }
 
+/// The last ones of many, the very last first.
+fn last<'d>(all: impl Iterator<Item = &'d [u8]>) -> impl Iterator<Item = &'d [u8]> {
+    let all: Vec<&[u8]> = all.collect();
+    all.into_iter().rev().take(OCCURRENCES)
+}
+
 /// What may be the identifier of the document.
 fn identifiers(data: &[u8]) -> Vec<Vec<u8>> {
     let mut ids: Vec<Vec<u8>> = Vec::new();
-    for rest in super::keys(data, b"/ID").take(100) {
+    for rest in last(super::keys(data, b"/ID")) {
         let Some(Value::List(list)) = Reader::new(rest, 0).value() else { continue };
         if let Some(Value::Text(id)) = list.into_iter().next()
             && !ids.contains(&id)

@@ -179,6 +179,21 @@ fn a_handler_that_is_not_known_stays_shut() {
     assert_eq!(open("a.pdf", talk.to_vec(), &[]).0, Vec::<String>::new());
 }
 
+/// One of two descriptions opens and is a decoy: the other one is told.
+#[test]
+fn a_decoy_does_not_hide_what_is_shut() {
+    for decoys in [1, 9] {
+        let mut writer = Writer::new("unknown", true);
+        writer.file(3, "/Type /EmbeddedFile", PROGRAM, true);
+        let mut pdf = writer.finish("Encrypt");
+        for number in 0..decoys {
+            let decoy = Writer::new("", number % 2 == 0).handler.replace("/P -44", &format!("/P -44 /X {number}"));
+            pdf.extend_from_slice(format!("trailer <</Encrypt {decoy}>>\n").as_bytes());
+        }
+        assert!(open("a.pdf", pdf, &[]).0.contains(&"encrypted pdf".to_owned()), "{decoys}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
