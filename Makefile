@@ -22,7 +22,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 BUILD_PACKAGES = gcc libc6-dev
 RUN_PACKAGES = $(BUILD_PACKAGES) postfix clamav-daemon
 BENCH_PACKAGES = $(BUILD_PACKAGES) postgresql clamav-daemon $(if $(PEERS),$(PEER_PACKAGES))
-TEST_PACKAGES = $(RUN_PACKAGES) postfix-pcre postgresql swaks postgrey sqlgrey db-util libdbd-sqlite3-perl slapd ldap-utils openssl spamc qpdf
+TEST_PACKAGES = $(RUN_PACKAGES) postfix-pcre postgresql swaks postgrey sqlgrey db-util libdbd-sqlite3-perl slapd ldap-utils openssl spamc qpdf c-icap libc-icap-mod-virus-scan
 PEER_PACKAGES = postgrey sqlgrey libdbd-pg-perl libdbd-sqlite3-perl postfwd policyd-rate-limit
 CORPUS_PACKAGES = $(BUILD_PACKAGES) clamav-daemon zstd spamc
 

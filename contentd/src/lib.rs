@@ -16,6 +16,7 @@ pub mod daemon;
 mod decision;
 mod delivery;
 pub mod digest;
+pub mod engines_command;
 pub mod envelope;
 pub mod findings;
 #[cfg(fuzzing)]

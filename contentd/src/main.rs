@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The command line of contentd: serve, check, scan. Arguments, signals and exit status; everything else is in
+//! The command line of contentd: serve, check, engines, scan. Arguments, signals and exit status; everything else is in
 //! the library.
 
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use common::net::{self, Listener};
 use common::service::{Signals, notify_ready, notify_reloading};
 use contentd::config::Settings;
 use contentd::daemon::Daemon;
+use contentd::engines_command::{self, EnginesArgs};
 use contentd::postfix;
 use contentd::scan::clamd_conf;
 use contentd::scan_command::{self, ScanArgs};
@@ -51,6 +52,8 @@ enum Command {
     /// Started by contentd itself
     #[command(hide = true)]
     Helper { memory: u64 },
+    /// Ask each antivirus engine for its version, and whether it finds the test virus
+    Engines(EnginesArgs),
     /// Inspect messages from files, folders or standard input, without server, network or database
     Scan(ScanArgs),
 }
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
             Some(Command::Check { postfix, postfix_config }) => {
                 check(settings, postfix.then_some(postfix_config.as_deref()))
             }
+            Some(Command::Engines(engines)) => engines_command::run(engines.clone(), settings).await,
             Some(Command::Scan(_) | Command::Witness { .. } | Command::Helper { .. }) => {
                 scan(arguments, settings).await
             }

@@ -302,7 +302,7 @@ fn explained(report: &Report, policy: &Policy) -> String {
 }
 
 /// Names come from the message and must not steer a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 

@@ -33,7 +33,7 @@ fn found() -> Outcome {
 }
 
 /// An engine that is the only one.
-fn engine(kind: &str, lines: &str, limits: &str) -> Inspector {
+pub(crate) fn engine(kind: &str, lines: &str, limits: &str) -> Inspector {
     Inspector::new(&format!("[antivirus.it]\nkind = \"{kind}\"\n{lines}\n{limits}\n"))
 }
 

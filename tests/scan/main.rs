@@ -12,6 +12,7 @@ mod locked;
 mod originals;
 mod probes;
 mod real_clamd;
+mod real_icap;
 
 use common::config::Source;
 use contentd::config::Settings;

@@ -5,6 +5,7 @@
 //! Nothing here skips: a server that cannot be had is a failed test.
 
 pub mod bombs;
+pub mod c_icap;
 pub mod clamd;
 pub mod daemon;
 pub mod fake_clamd;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::AntivirusSettings;
 use super::engine::{Engine, Status};
+use super::probe::Probe;
 use super::sample::{Feed, Queue};
 use super::settings::Group;
 use crate::findings::{Outcome, Scan, Symbol};
@@ -82,6 +83,15 @@ impl Engines {
         if there { Ok(told) } else { Err(told) }
     }
 
+    /// Asks each engine about the test virus, in archives of up to `largest` bytes ([`Probe`]).
+    pub async fn probe(&self, largest: u64) -> Vec<Probe> {
+        let mut probes = Vec::with_capacity(self.0.len());
+        for engine in &self.0 {
+            probes.push(engine.probe(largest).await);
+        }
+        probes
+    }
+
     /// Opens a round for the engines of one group: waits for a place at each. They are asked for in one order by all messages,
     /// so that no two wait for each other.
     pub async fn begin(&self, group: Group) -> (Queue, Round) {
@@ -127,7 +137,7 @@ impl Round {
 }
 
 /// One engine's words about itself.
-fn describe(status: Status) -> String {
+pub(super) fn describe(status: Status) -> String {
     match status.age() {
         Some(age) => format!("{}, signatures {} days old", status.version, age.as_secs() / 86_400),
         None => status.version,

@@ -7,6 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::address::Address;
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ use super::icap_answer::{self, Head};
 use super::idle::Idle;
 use super::sample::Sample;
 use super::settings::{EngineSettings, Method};
-use super::wire::{Sent, Wire};
+use super::wire::Wire;
 use crate::findings::Outcome;
 
 /// Lines of a header section.
@@ -142,20 +143,14 @@ impl Icap {
         Err(Failure::Garbage("a header section without end".to_owned()))
     }
 
-    /// What an answer means; `whole`: everything was sent. Whether the connection can be used again.
-    async fn answer(
-        &self,
-        wire: &mut Wire,
-        head: Head,
-        sample: &Sample,
-        whole: bool,
-    ) -> Result<(Outcome, bool), Failure> {
+    /// What an answer means, and whether the connection can be used again. It may have begun before everything was sent.
+    async fn answer(&self, wire: &mut Wire, head: Head, sample: &Sample) -> Result<(Outcome, bool), Failure> {
         let names = head.viruses();
         if !names.is_empty() && head.status < 300 {
             return Ok((Outcome::Infected(names), false));
         }
         match head.status {
-            204 => Ok((Outcome::Clean, whole && head.keeps())),
+            204 => Ok((Outcome::Clean, wire.is_sent() && head.keeps())),
             200 | 201 => self.changed(wire, &head, sample).await,
             413 => Ok((Outcome::Incomplete("larger than the scanner takes".to_owned()), false)),
             status => Err(Failure::Refused(format!("ICAP status {status}"))),
@@ -176,7 +171,7 @@ impl Icap {
             (Some(status), true) => Ok((Outcome::Infected(vec![format!("ICAP.blocked.{status}")]), false)),
             (Some(403), false) => Ok((Outcome::Infected(vec!["ICAP.blocked.403".to_owned()]), false)),
             (Some(200), false) | (None, true) if has_body => match self.same(wire, sample).await? {
-                true => Ok((Outcome::Clean, head.keeps())),
+                true => Ok((Outcome::Clean, wire.is_sent() && head.keeps())),
                 false => Ok((Outcome::Infected(vec!["ICAP.modified".to_owned()]), false)),
             },
             (status, _) => Err(Failure::Refused(format!("encapsulated status {}", status.unwrap_or_default()))),
@@ -245,32 +240,22 @@ impl Dialogue for Icap {
     async fn exchange(&self, wire: &mut Wire, sample: &Sample) -> Result<(Outcome, bool), Failure> {
         let preview = self.options(wire).await?.preview.map(|preview| preview.min(sample.len()).min(PREVIEW));
         let mut begin = self.request(sample.len(), preview).into_bytes();
-        let (mut body, limit) = (sample.bytes(), self.settings.send_timeout.0);
-        let mut sent = Sent::All;
+        let limit = self.settings.send_timeout.0;
         if let Some(size) = preview {
-            begin.extend(chunk(&mut body, size));
+            begin.extend(chunk(&mut sample.bytes(), size));
             begin.extend_from_slice(if size == sample.len() { b"0; ieof\r\n\r\n" } else { b"0\r\n\r\n" });
             wire.send([begin.as_slice()].into_iter(), limit, answered).await?;
             let head = self.head(wire).await?;
             if head.status != 100 {
-                return self.answer(wire, head, sample, true).await;
+                return self.answer(wire, head, sample).await;
             }
             begin.clear();
         }
-        let mut left = sample.len() - preview.unwrap_or_default();
-        while left > 0 && matches!(sent, Sent::All) {
-            let size = left.min(PREVIEW);
-            begin.extend(chunk(&mut body, size));
-            left -= size;
-            sent = wire.send([begin.as_slice()].into_iter(), limit, answered).await?;
-            begin.clear();
-        }
-        if let Sent::All = sent {
-            begin.extend_from_slice(b"0\r\n\r\n");
-            sent = wire.send([begin.as_slice()].into_iter(), limit, answered).await?;
-        }
+        wire.queue([Bytes::from(begin)]);
+        wire.queue(chunks(sample.slices_behind(usize::try_from(preview.unwrap_or_default()).unwrap_or(usize::MAX))));
+        wire.send_queued(limit, answered).await?;
         let head = self.head(wire).await?;
-        self.answer(wire, head, sample, left == 0 && matches!(sent, Sent::All)).await
+        self.answer(wire, head, sample).await
     }
 }
 
@@ -291,4 +276,19 @@ fn chunk(body: &mut impl Iterator<Item = u8>, size: u64) -> Vec<u8> {
     bytes.extend(body.take(size));
     bytes.extend_from_slice(b"\r\n");
     bytes
+}
+
+/// The slices as chunks, up to the last and empty one.
+fn chunks(slices: impl Iterator<Item = Bytes>) -> impl Iterator<Item = Bytes> {
+    let mut end = "";
+    let chunks = slices.flat_map(move |slice| {
+        // The line end of the one before goes with the size of this one.
+        let size = format!("{end}{:x}\r\n", slice.len());
+        end = "\r\n";
+        [Bytes::from(size), slice]
+    });
+    // An empty chunk is the last, so there must be one before it for its line end.
+    let mut chunks = chunks.peekable();
+    let last: &'static [u8] = if chunks.peek().is_some() { b"\r\n0\r\n\r\n" } else { b"0\r\n\r\n" };
+    chunks.chain([Bytes::from_static(last)])
 }

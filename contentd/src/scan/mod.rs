@@ -22,6 +22,7 @@ mod icap_answer;
 mod idle;
 mod line;
 pub mod originals;
+pub mod probe;
 pub mod sample;
 pub(crate) mod scores;
 mod scratch;

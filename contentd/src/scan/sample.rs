@@ -35,6 +35,19 @@ impl Sample {
         self.0.iter().flat_map(|slice| slice.chunks(CHUNK))
     }
 
+    /// The slices behind so many bytes, none longer than what is sent at once.
+    pub(super) fn slices_behind(&self, mut skipped: usize) -> impl Iterator<Item = Bytes> {
+        let rest = self.0.iter().map(move |slice| {
+            let begin = skipped.min(slice.len());
+            skipped -= begin;
+            slice.slice(begin..)
+        });
+        rest.flat_map(|slice| {
+            let begins = (0..slice.len()).step_by(CHUNK);
+            begins.map(move |begin| slice.slice(begin..slice.len().min(begin + CHUNK)))
+        })
+    }
+
     /// All bytes, one by one.
     pub(super) fn bytes(&self) -> impl Iterator<Item = u8> {
         self.0.iter().flat_map(|slice| slice.iter().copied())
@@ -181,5 +194,8 @@ mod tests {
         assert_eq!(sample.len(), CHUNK as u64 + 2);
         assert_eq!(sample.chunks().map(<[u8]>::len).collect::<Vec<_>>(), [CHUNK, 1, 1]);
         assert_eq!(sample.bytes().last(), Some(2));
+        let behind = |skipped| sample.slices_behind(skipped).map(|slice| slice.len()).collect::<Vec<_>>();
+        assert_eq!((behind(0), behind(5)), (vec![CHUNK, 1, 1], vec![CHUNK - 4, 1]));
+        assert_eq!((behind(CHUNK + 1), behind(CHUNK + 2), behind(CHUNK + 9)), (vec![1], vec![], vec![]));
     }
 }

@@ -4,10 +4,12 @@
 //! Engines answer in the middle of what they are sent, and close: a client that first writes everything sees only a broken
 //! pipe. So what arrives is read while writing, and what was said before the end counts. Nothing here knows a protocol.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use common::address::Address;
 use common::net::Stream;
 use tokio::io::{Interest, Ready};
@@ -34,6 +36,8 @@ pub(super) enum Sent {
 pub(super) struct Wire {
     stream: Stream,
     heard: Vec<u8>,
+    /// What is still to be sent, while other things are waited for.
+    outgoing: VecDeque<Bytes>,
     closed: bool,
 }
 
@@ -41,13 +45,17 @@ impl Wire {
     /// A connection that is there.
     #[cfg(fuzzing)]
     pub(super) fn over(stream: Stream) -> Wire {
-        Wire { stream, heard: Vec::new(), closed: false }
+        Wire::new(stream)
+    }
+
+    fn new(stream: Stream) -> Wire {
+        Wire { stream, heard: Vec::new(), outgoing: VecDeque::new(), closed: false }
     }
 
     /// Connects.
     pub(super) async fn connect(address: &Address, limit: Duration) -> Result<Wire, Failure> {
         match timeout(limit, Stream::connect(address)).await {
-            Ok(Ok(stream)) => Ok(Wire { stream, heard: Vec::new(), closed: false }),
+            Ok(Ok(stream)) => Ok(Wire::new(stream)),
             Ok(Err(source)) => Err(Failure::Connect { address: address.clone(), source }),
             Err(_) => Err(Failure::TimedOut { phase: "connecting" }),
         }
@@ -56,7 +64,9 @@ impl Wire {
     /// Whether it is in the state in which it was left: nothing has been said since, and it is open.
     pub(super) fn is_quiet(&mut self) -> bool {
         let waits = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
-        self.heard.is_empty() && self.stream.try_read(&mut [0; 1]).is_err_and(|error| waits(&error))
+        self.heard.is_empty()
+            && self.outgoing.is_empty()
+            && self.stream.try_read(&mut [0; 1]).is_err_and(|error| waits(&error))
     }
 
     /// Sends, and reads what arrives meanwhile. `enough` looks at that and says whether the rest is still of use. No byte being
@@ -83,6 +93,64 @@ impl Wire {
             }
         }
         Ok(Sent::All)
+    }
+
+    /// Has something sent, by [`Wire::send_queued`] and while an answer is waited for.
+    pub(super) fn queue(&mut self, bytes: impl IntoIterator<Item = Bytes>) {
+        self.outgoing.extend(bytes.into_iter().filter(|bytes| !bytes.is_empty()));
+    }
+
+    /// Whether nothing is left to be sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
+    /// The same as [`Wire::send`] for what is queued. What has not been sent when `enough` says so stays queued: servers that give back what
+    /// they get begin before they have all of it, and go on only when more comes.
+    pub(super) async fn send_queued(&mut self, limit: Duration, enough: fn(&[u8]) -> bool) -> Result<Sent, Failure> {
+        while !self.outgoing.is_empty() {
+            match self.try_write_queued() {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_to_send(limit).await?,
+                Err(error) => {
+                    self.outgoing.clear();
+                    return self.hear_out(error, enough).await;
+                }
+            }
+            self.read_what_is_here();
+            if enough(&self.heard) {
+                return Ok(Sent::Early);
+            }
+        }
+        Ok(Sent::All)
+    }
+
+    /// Sends what goes at once of the first piece that is queued.
+    fn try_write_queued(&mut self) -> io::Result<()> {
+        let Some(first) = self.outgoing.front_mut() else { return Ok(()) };
+        let written = match &self.stream {
+            Stream::Tcp(stream) => stream.try_write(first),
+            Stream::Unix(stream) => stream.try_write(first),
+        }?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        first.advance(written);
+        if first.is_empty() {
+            self.outgoing.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Sends what goes at once of all that is queued. Whoever takes no more may still have something to say.
+    fn write_what_goes(&mut self) {
+        while !self.outgoing.is_empty() {
+            match self.try_write_queued() {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.outgoing.clear(),
+            }
+        }
     }
 
     /// Sends a few bytes and a descriptor along with them (unix(7), SCM_RIGHTS).
@@ -116,14 +184,17 @@ impl Wire {
         }
     }
 
-    /// Waits for more to be heard, until `until`. Safe to cancel. The end of the connection is a failure.
+    /// Waits for more to be heard, until `until`, and meanwhile sends what is queued. Safe to cancel. The end of the connection is a failure.
     pub(super) async fn hear(&mut self, until: Instant, phase: &'static str) -> Result<(), Failure> {
         let lost = |source| Failure::Lost { phase, source };
         loop {
             if self.closed {
                 return Err(lost(io::ErrorKind::UnexpectedEof.into()));
             }
-            match timeout_at(until, self.ready(Interest::READABLE)).await {
+            self.write_what_goes();
+            let interest =
+                if self.outgoing.is_empty() { Interest::READABLE } else { Interest::READABLE.add(Interest::WRITABLE) };
+            match timeout_at(until, self.ready(interest)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(source)) => return Err(lost(source)),
                 Err(_) => return Err(Failure::TimedOut { phase }),
